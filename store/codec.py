@@ -1,0 +1,65 @@
+"""Canonical msgpack (https://github.com/msgpack/msgpack/blob/master/spec.md): one value has one encoding.
+
+Arrays, byte strings, texts, integers, booleans and nil only; no maps and no floats. A record is an array whose first
+element is the format number and whose second is the word for what it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import msgpack  # type: ignore[import-untyped]
+
+from store.errors import Error
+
+FORMAT = 1
+
+Value: TypeAlias = "bool | int | str | bytes | list[Value] | None"
+
+
+class BadRecord(Error):
+    """Bytes that are not the one encoding of a ``kind`` record; ``reason`` says why."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(f"damaged or foreign {kind}: {reason}")
+        self.kind = kind
+        self.reason = reason
+
+
+def encode(kind: str, fields: Sequence[Value]) -> bytes:
+    """The bytes of the record ``[FORMAT, kind, *fields]``."""
+    packed: bytes = msgpack.packb([FORMAT, kind, *fields], use_bin_type=True, strict_types=True)
+    return packed
+
+
+def decode(kind: str, data: bytes, count: int) -> list[Any]:
+    """The ``count`` fields of a ``kind`` record. Raises BadRecord when ``data`` is not exactly what encode gives."""
+    try:
+        record = msgpack.unpackb(data, raw=False, use_list=True, strict_map_key=True)
+    except Exception as error:  # msgpack raises its own classes, ValueError, and UnicodeDecodeError
+        raise BadRecord(kind, f"not msgpack ({type(error).__name__})") from None
+    if not isinstance(record, list) or len(record) < 2:
+        raise BadRecord(kind, "not a record")
+    # `True == 1`, so the type is looked at too.
+    if type(record[0]) is not int or record[0] != FORMAT:
+        raise BadRecord(kind, f"format {record[0]!r}, and this builder reads format {FORMAT}")
+    if record[1] != kind:
+        raise BadRecord(kind, f"it is a record of the kind {record[1]!r}")
+    if len(record) != count + 2:
+        raise BadRecord(kind, f"{len(record) - 2} fields instead of {count}")
+    # Longer forms of an integer or a length decode too; floats and maps must not pass at all.
+    _refuse_foreign(kind, record)
+    if msgpack.packb(record, use_bin_type=True, strict_types=True) != data:
+        raise BadRecord(kind, "not in canonical form")
+    return record[2:]
+
+
+def _refuse_foreign(kind: str, value: object) -> None:
+    stack: list[object] = [value]
+    while stack:
+        item = stack.pop()
+        if type(item) is list:
+            stack.extend(item)
+        elif not (item is None or type(item) in (bool, int, str, bytes)):
+            raise BadRecord(kind, f"holds a {type(item).__name__}")
