@@ -1,0 +1,1 @@
+"""Build software from recipes into artifacts that run on any Linux."""

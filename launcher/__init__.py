@@ -1,0 +1,1 @@
+"""Launchers: ELF programs that start with the interpreter and the libraries of their own artifact."""
