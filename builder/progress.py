@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, Self
 
 
 class Task(Protocol):
@@ -15,11 +15,9 @@ class Task(Protocol):
     def say(self, text: str) -> None:
         """What it does right now, or a line of a build's output."""
 
-    def __enter__(self) -> Task: ...
+    def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
 
 class Progress(Protocol):
@@ -39,7 +37,7 @@ class _SilentTask:
     def say(self, text: str) -> None:
         pass
 
-    def __enter__(self) -> Task:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
