@@ -39,7 +39,7 @@ class Action:
                 raise BadRecord("action", f"an input's label has {len(label)} characters, not 1 to {MAX_LABEL}")
 
     def encode(self) -> bytes:
-        """The canonical bytes: ``[1, "action", kind, [[label, digest], ...], [setting, ...]]``. Raises BadRecord if too long."""
+        """The canonical bytes: ``[1, "action", kind, [[label, digest], ...], [setting, ...]]``. Raises BadRecord."""
         inputs: list[Value] = [[label, digest.raw] for label, digest in self.inputs]
         data = codec.encode("action", [self.kind, inputs, list(self.settings)])
         if len(data) > MAX_RECORD:
