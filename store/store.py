@@ -132,6 +132,10 @@ class Store:
         """Whether the file's bytes are here, with the mode it asks for."""
         return os.path.exists(self.blob_path(node.blob, executable=node.executable))
 
+    def holds(self, manifest: Manifest) -> bool:
+        """Whether every blob of ``manifest`` is here. A collection may keep a manifest and not its blobs: see store.collect."""
+        return all(self.has_blob(node) for node in {node: None for _, node in manifest.files})
+
     def read_manifest(self, digest: Digest) -> Manifest:
         """The manifest ``digest``. Raises MissingManifest, Damaged or BadRecord."""
         path = self.manifest_path(digest)
@@ -144,7 +148,10 @@ class Store:
         return Manifest.decode(data)
 
     def read_result(self, action: Digest) -> Result | None:
-        """What came of ``action``, or None. A damaged record, or one whose tree is gone, counts as none."""
+        """What came of ``action``, or None. A damaged record, or one whose tree is gone, counts as none.
+
+        The tree is known then, but its blobs may be gone: whoever reads them asks ``holds`` first.
+        """
         try:
             result = Result.decode(self.result_path(action).read_bytes())
         except (FileNotFoundError, BadRecord):
@@ -199,6 +206,13 @@ class Store:
             yield
         finally:
             os.close(fd)
+
+    def in_use(self, *, waiting: Callable[[], None] | None = None) -> contextlib.AbstractContextManager[None]:
+        """Keep collections away for as long as the with block lasts: from the first look-up until a root points to the outcome.
+
+        ``waiting`` is called when one is going on, before its end is waited for.
+        """
+        return self.lock("gc", shared=True, waiting=waiting)
 
     @contextlib.contextmanager
     def batch(self) -> Iterator[Batch]:
