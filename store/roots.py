@@ -45,6 +45,14 @@ class NoRoot(Error):
         self.name = name
 
 
+class BadRoot(Error):
+    """A record of a root that cannot be read, so that nobody knows what it keeps alive."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}", hint="Remove this file, and make the link or the root again.")
+        self.path = path
+
+
 class InTheWay(Error):
     """Something that is no link to an artifact is where a result link should be; it is left as it is."""
 
@@ -58,8 +66,8 @@ class Root:
     """A root as it stands now.
 
     ``name`` is the path of a link, or the name of a named root. ``artifact`` is what it keeps alive, which for a link is
-    what the link points to today. ``alive`` is false when it keeps nothing: the link is gone, or the store does not know
-    the artifact. ``file`` is the record's name in ``roots/``.
+    what the link points to today. ``alive`` is false for a link that is gone or leads elsewhere: it keeps nothing.
+    ``file`` is the record's name in ``roots/``.
     """
 
     name: str
@@ -128,27 +136,27 @@ def remove(store: Store, name: str) -> None:
 
 
 def listed(store: Store) -> list[Root]:
-    """Every root, living or not, by name. A record that cannot be read is none: `check` tells of it."""
+    """Every root, living or not, by name. Raises BadRoot."""
     found = []
     for file in os.listdir(store.root / "roots"):
-        with contextlib.suppress(BadRecord, FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError):
             found.append(read(store, file))
     return sorted(found, key=lambda root: (root.kind, root.name))
 
 
 def read(store: Store, file: str) -> Root:
-    """The root whose record is ``roots/<file>``. Raises BadRecord."""
-    kind, key, raw = codec.decode("root", (store.root / "roots" / file).read_bytes(), 3)
-    if type(key) is not bytes or type(raw) is not bytes or kind not in ("link", "name") or file != _file(kind, key):
-        raise BadRecord("root", "its fields do not belong together")
+    """The root whose record is ``roots/<file>``. Raises BadRoot."""
+    place = store.root / "roots" / file
     try:
+        kind, key, raw = codec.decode("root", place.read_bytes(), 3)
+        if type(key) is not bytes or kind not in ("link", "name") or file != _file(kind, key):
+            raise BadRecord("root", "its fields do not belong together")
         artifact = Digest(raw)
-    except BadDigest:
-        raise BadRecord("root", "its digest has the wrong length") from None
+    except (BadRecord, BadDigest) as error:
+        raise BadRoot(place, error.message) from None
     name = os.fsdecode(key)
     now = _points_to(store, Path(name), artifact) if kind == "link" else artifact
-    alive = now is not None and store.manifest_path(now).exists()
-    return Root(name, kind, now or artifact, alive, file)
+    return Root(name, kind, now or artifact, now is not None, file)
 
 
 def _points_to(store: Store, link: Path, recorded: Digest) -> Digest | None:
