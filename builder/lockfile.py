@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from store.errors import Error
 
 FORMAT = "builder-lock 1"
-MAX_SIZE = 1 << 40
 
 _PACKAGE = re.compile(
-    r"package ([a-z0-9][a-z0-9+.-]*) ([0-9A-Za-z.+:~-]+) ([a-z0-9-]+) ([A-Za-z0-9._+~%:/-]+) (0|[1-9][0-9]{0,12}) ([0-9a-f]{64})\Z"
+    r"package ([a-z0-9][a-z0-9+.-]*) ([0-9A-Za-z.+:~-]+) ([a-z0-9-]+) ([A-Za-z0-9._+~%:/-]+)"
+    r" (0|[1-9][0-9]{0,12}) ([0-9a-f]{64})\Z"
 )
 _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*\Z")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*\Z")
