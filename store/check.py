@@ -34,6 +34,7 @@ class Kind(StrEnum):
     CORRUPT_MANIFEST = "corrupt manifest"
     MISSING_MANIFEST = "missing manifest"
     CORRUPT_RESULT = "corrupt result"
+    DANGLING_RESULT = "dangling result"
     WRONG_MODE = "wrong mode"
     CHANGED_TREE = "changed tree"
     BAD_ROOT = "bad root"
@@ -139,11 +140,9 @@ class _Check:
             except BadRecord as error:
                 self.found(Kind.CORRUPT_RESULT, path, error.reason)
                 continue
-            for label, digest in ((step.result.label, step.result.output), *step.action.inputs):
-                if not self.store.manifest_path(digest).exists():
-                    self.found(
-                        Kind.MISSING_MANIFEST, self.store.manifest_path(digest), f"{label}: the result {path.name} needs it"
-                    )
+            manifest = self.store.manifest_path(step.output)
+            if not manifest.exists():
+                self.found(Kind.DANGLING_RESULT, path, f"{step.label}: the store has no manifest {step.output.short}")
             self.check_mode(path, 0o444)
 
     def check_manifests(self) -> set[Digest]:

@@ -110,11 +110,10 @@ def _find_living(store: Store, *, keep_inputs: bool) -> _Living:
         # An input's manifest may be gone already, by hand: then there is nothing to keep of it.
         if tree in top or store.manifest_path(tree).exists():
             blobs.update(_blob_names(store.read_manifest(tree)))
-    blobs.update(step.result.log.hex for step in way if step.result.log)
     return _Living(
         artifacts=frozenset(tree.base32 for tree in top),
         manifests=frozenset(tree.hex for tree in trees),
-        results=frozenset(step.result.action.hex for step in way),
+        results=frozenset(step.action.hex for step in way),
         blobs=frozenset(blobs),
         roots=frozenset(root.file for root in living_roots),
     )

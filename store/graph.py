@@ -1,4 +1,4 @@
-"""The graph of what came from what: results, walked from a tree back to what it was made of."""
+"""The graph of what came from what: steps, walked from a tree back to what it was made of."""
 
 from __future__ import annotations
 
@@ -15,10 +15,19 @@ from store.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A result, with its action read."""
+    """What the graph has to know of a result and its action: see Result and Action for the fields."""
 
-    result: Result
-    action: Action
+    action: Digest
+    kind: str
+    label: str
+    output: Digest
+    started: int
+    inputs: tuple[tuple[str, Digest], ...]
+
+    @property
+    def made_something(self) -> bool:
+        """False for a step that gives one of its inputs back, as a check does, which says that it was found good."""
+        return all(digest != self.output for _, digest in self.inputs)
 
 
 def result_files(store: Store) -> Iterator[os.DirEntry[str]]:
@@ -31,16 +40,17 @@ def result_files(store: Store) -> Iterator[os.DirEntry[str]]:
 
 
 def read_step(path: str) -> Step:
-    """The result in the file ``path``. Raises BadRecord, also when it is not the one that its name says."""
+    """The step whose result is the file ``path``. Raises BadRecord, also when its name is another action's."""
     with open(path, "rb") as file:
         result = Result.decode(file.read())
     if result.action.hex != os.path.basename(path):
         raise BadRecord("result", "it is the result of another action than its name says")
-    return Step(result, Action.decode(result.record))
+    action = Action.decode(result.record)
+    return Step(result.action, action.kind, result.label, result.output, result.started, action.inputs)
 
 
 def steps(store: Store) -> Iterator[Step]:
-    """Every result of the store that can be read."""
+    """Every step of the store whose result can be read."""
     for entry in result_files(store):
         try:
             yield read_step(entry.path)
@@ -54,14 +64,20 @@ class Graph:
     def __init__(self, known: Iterable[Step]) -> None:
         self._by_output: dict[Digest, list[Step]] = {}
         for step in known:
-            self._by_output.setdefault(step.result.output, []).append(step)
+            self._by_output.setdefault(step.output, []).append(step)
+        for made in self._by_output.values():
+            made.sort(key=lambda step: (-step.started, step.action))
 
     def makers(self, tree: Digest) -> list[Step]:
-        """The steps that gave ``tree``, the newest first."""
-        return sorted(self._by_output.get(tree, []), key=lambda step: step.result.started, reverse=True)
+        """The steps that made ``tree`` out of something, the newest first. None: it came from outside."""
+        return [step for step in self._by_output.get(tree, []) if step.inputs and step.made_something]
+
+    def source(self, tree: Digest) -> Step | None:
+        """The newest step that brought ``tree`` in from outside."""
+        return next((step for step in self._by_output.get(tree, []) if not step.inputs), None)
 
     def behind(self, trees: Iterable[Digest]) -> tuple[set[Digest], list[Step]]:
-        """``trees`` and all trees that they were made of, and the steps on the way."""
+        """``trees`` and all trees that they were made of or checked with, and the steps on the way."""
         seen: set[Digest] = set()
         way: list[Step] = []
         waiting = list(trees)
@@ -72,5 +88,12 @@ class Graph:
             seen.add(tree)
             for step in self._by_output.get(tree, []):
                 way.append(step)
-                waiting.extend(digest for _, digest in step.action.inputs)
+                waiting.extend(digest for _, digest in step.inputs)
         return seen, way
+
+    def leaves(self) -> set[Digest]:
+        """The trees that were made of no other tree: packages, sources, and what a builder brings itself."""
+        trees = set(self._by_output)
+        for made in self._by_output.values():
+            trees.update(digest for step in made for _, digest in step.inputs)
+        return {tree for tree in trees if not self.makers(tree)}
