@@ -1,0 +1,208 @@
+"""Where each file of an artifact came from, found by its blob: from step to step, back to the tree that first had it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from store.digest import BadDigest, Digest
+from store.errors import Error
+from store.graph import Step
+from store.index import Index
+from store.manifest import Directory, File, Manifest, Symlink
+
+How: TypeAlias = Literal["imported", "built", "changed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A step on the way back: its kind and label, and where the file lay in the tree that the step made."""
+
+    kind: str
+    label: str
+    path: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a file of an artifact came from.
+
+    ``source`` is a label: of the package or source that brought these bytes ("imported"), of the step that made them out of
+    other files ("built"), or of the package whose file of the same path was rewritten ("changed"). ``chain`` are the steps,
+    from the one that gave the artifact to the one that is the source.
+    """
+
+    path: bytes
+    file: File
+    how: How
+    source: str
+    chain: tuple[Link, ...]
+
+
+class NotHeld(Error):
+    """Nothing in an artifact is called ``what``."""
+
+    def __init__(self, artifact: Digest, what: str) -> None:
+        super().__init__(
+            f"nothing in {artifact.short} is called {what!r}",
+            hint="Give a file's name, its path in the artifact, or the digest of its bytes. `builder tree` lists them.",
+        )
+        self.what = what
+
+
+def origins(index: Index, artifact: Digest) -> list[Origin]:
+    """Where every file of ``artifact`` came from, in the order of its manifest. Raises MissingManifest."""
+    search = _Search(index)
+    return [search.origin(artifact, path, node) for path, node in search.manifest(artifact).files]
+
+
+def holders(index: Index, artifact: Digest, what: str) -> list[Origin]:
+    """The files in ``artifact`` that ``what`` means, each with its origin. Raises NotHeld.
+
+    ``what`` is the name or the path of a file, or of a symlink that leads to it inside the artifact; or a library's name
+    without its ending, as "libssl" of "libssl.so.3"; or the digest of the file's bytes.
+    """
+    search = _Search(index)
+    manifest = search.manifest(artifact)
+    meant = set(_meant(manifest, what))
+    found = [search.origin(artifact, path, node) for path, node in manifest.files if path in meant]
+    if not found:
+        raise NotHeld(artifact, what)
+    return found
+
+
+def _meant(manifest: Manifest, what: str) -> Iterator[bytes]:
+    try:
+        digest = Digest.parse(what)
+    except BadDigest:
+        digest = None
+    wanted = what.encode("utf-8", "surrogateescape").strip(b"/")
+    for path, node in manifest.entries:
+        name = path.rpartition(b"/")[2]
+        if digest is not None:
+            if type(node) is File and node.blob == digest:
+                yield path
+        elif wanted in (path, name) or name.startswith(wanted + b".so"):
+            target = follow(manifest, path)
+            if target is not None:
+                yield target
+
+
+def follow(manifest: Manifest, path: bytes, *, limit: int = 40) -> bytes | None:
+    """The path of the file that ``path`` leads to through symlinks of the same tree, or None when it leads to no file in it."""
+    done: list[bytes] = []
+    left = path.split(b"/")[::-1]
+    while left:
+        name = left.pop()
+        if name in (b"", b"."):
+            continue
+        if name == b"..":
+            if not done:
+                return None
+            done.pop()
+            continue
+        match manifest.get(b"/".join([*done, name])):
+            case Symlink(target):
+                limit -= 1
+                if limit < 0 or target.startswith(b"/"):
+                    return None
+                left.extend(target.split(b"/")[::-1])
+            case Directory() | File():
+                done.append(name)
+            case None:
+                return None
+    found = b"/".join(done)
+    return found if type(manifest.get(found)) is File else None
+
+
+class _Search:
+    """Reads each tree once. Of packages and sources, the index answers; other trees are read from their manifests."""
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+        self.graph = index.graph()
+        self.manifests: dict[Digest, Manifest] = {}
+        self.blobs: dict[Digest, Mapping[Digest, list[bytes]]] = {}
+        self.indexed: dict[Digest, bool] = {}
+        self.holding: dict[Digest, dict[Digest, list[bytes]]] = {}
+
+    def manifest(self, tree: Digest) -> Manifest:
+        if tree not in self.manifests:
+            self.manifests[tree] = self.index.store.read_manifest(tree)
+        return self.manifests[tree]
+
+    def paths(self, tree: Digest, blob: Digest) -> list[bytes]:
+        """Where ``tree`` has this blob."""
+        if tree not in self.indexed:
+            self.indexed[tree] = self.index.is_indexed(tree)
+        if self.indexed[tree]:
+            if blob not in self.holding:
+                self.holding[blob] = {}
+                for holder in self.index.with_blob(blob):
+                    self.holding[blob].setdefault(holder.tree, []).append(holder.path)
+            return self.holding[blob].get(tree, [])
+        if tree not in self.blobs:
+            by_blob: dict[Digest, list[bytes]] = {}
+            try:
+                for path, node in self.manifest(tree).files:
+                    by_blob.setdefault(node.blob, []).append(path)
+            except Error:
+                pass  # a tree that is gone can be asked nothing
+            self.blobs[tree] = by_blob
+        return self.blobs[tree].get(blob, [])
+
+    def origin(self, artifact: Digest, path: bytes, file: File) -> Origin:
+        chain, leaf = self.walk(artifact, path, file)
+        how: How = "imported" if leaf else "built"
+        if len(chain) == 1 and not leaf:
+            before = self.before(artifact, path)
+            if before is not None:
+                way, leaf = self.walk(*before)
+                chain = [*chain, *way]
+                how = "changed" if leaf else "built"
+        return Origin(path, file, how, chain[-1].label, tuple(chain))
+
+    def before(self, tree: Digest, path: bytes) -> tuple[Digest, bytes, File] | None:
+        """The file that was at ``path`` before the step that gave ``tree`` rewrote it."""
+        for step in self.graph.makers(tree):
+            for _, digest in step.inputs:
+                try:
+                    node = self.manifest(digest).get(path)
+                except Error:
+                    continue
+                if type(node) is File:
+                    return digest, path, node
+        return None
+
+    def walk(self, tree: Digest, path: bytes, file: File, label: str = "unknown") -> tuple[list[Link], bool]:
+        """The steps back from ``tree`` as long as some input has the blob, and whether that ends in a tree from outside."""
+        chain: list[Link] = []
+        seen = set()
+        while tree not in seen:
+            seen.add(tree)
+            makers = self.graph.makers(tree)
+            if not makers:
+                source = self.graph.source(tree)
+                link = Link(source.kind, source.label, path) if source else Link("source", label, path)
+                return [*chain, link], True
+            step, found = self.best(makers, path, file)
+            chain.append(Link(step.kind, step.label, path))
+            if found is None:
+                break
+            label, tree, path = found
+        return chain, False
+
+    def best(self, makers: list[Step], path: bytes, file: File) -> tuple[Step, tuple[str, Digest, bytes] | None]:
+        """Of the steps that gave one tree, one with an input that has the blob: at the same name, if there is such an input."""
+        name = path.rpartition(b"/")[2]
+        other = None
+        for step in makers:
+            for label, digest in step.inputs:
+                for candidate in self.paths(digest, file.blob):
+                    if candidate.rpartition(b"/")[2] == name:
+                        return step, (label, digest, candidate)
+                    # All empty files are alike: such a one says nothing.
+                    if other is None and file.size:
+                        other = step, (label, digest, candidate)
+        return other or (makers[0], None)
