@@ -1,0 +1,102 @@
+"""The command line: finds the command, runs it, and turns errors into messages and exit statuses.
+
+Only this package prints. A command is a module of ``builder.commands`` with ``arguments`` and ``run``; it is imported only
+when it is the one that was asked for, so that a build that has nothing to do starts fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from builder import VERSION
+from builder.commands import COMMANDS, Context
+from store.errors import Error
+
+ABOUT = "Build software from recipes into artifacts that run on any Linux."
+MORE = """\
+exit status:
+  0  done      1  failed      2  wrong usage      130  stopped by Ctrl-C
+  `run` and `shell` end as the program that they start
+
+environment:
+  BUILDER_STORE  where the store is (default: ~/.local/share/builder)
+  NO_COLOR       no colours
+
+Recipes are Python modules: building one runs its code. Build only what you would also install.
+"""
+
+
+def parser(only: str | None = None) -> argparse.ArgumentParser:
+    """The parser of the whole command line; with ``only``, of that command's arguments alone (the others stay names)."""
+    top = argparse.ArgumentParser(
+        prog="builder", description=ABOUT, epilog=MORE, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    top.add_argument("--version", action="version", version=f"builder {VERSION}")
+    top.add_argument("--store", metavar="DIR", help="the store's folder (default: BUILDER_STORE, or ~/.local/share/builder)")
+    commands = top.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    for name, about in COMMANDS.items():
+        if only is None or only == name:
+            module = importlib.import_module(f"builder.commands.{name}")
+            text = str(module.__doc__)
+            inner = commands.add_parser(
+                name,
+                help=about,
+                description=text,
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+                allow_abbrev=False,
+            )
+            module.arguments(inner)
+            inner.set_defaults(run=module.run)
+        else:
+            commands.add_parser(name, help=about)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The entry point of the ``builder`` command."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # A closed pipe (`builder log x | head`) ends the program quietly, like any other of its kind.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, _interrupt)
+    options = parser(_command_in(words)).parse_args(words)
+    try:
+        status = options.run(options, Context.of(os.environ, options.store))
+    except KeyboardInterrupt:
+        status = _say("stopped", "", 130)
+    except Error as error:
+        status = _say(error.message, error.hint, error.exit_code)
+    sys.stdout.flush()
+    raise SystemExit(status)
+
+
+def _interrupt(number: int, frame: object) -> None:  # noqa: ARG001
+    """SIGTERM stops as Ctrl-C does: what runs is ended, and nothing half-made stays."""
+    raise KeyboardInterrupt
+
+
+def _command_in(words: Sequence[str]) -> str:
+    """The command's name in ``words``, so that no other command's module is imported; an unknown one is found by argparse."""
+    skip = False
+    for word in words:
+        if skip:
+            skip = False
+        elif word == "--store":
+            skip = True
+        elif not word.startswith("-"):
+            return word
+    return ""
+
+
+def _say(message: str, hint: str, status: int) -> int:
+    colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    mark = "\x1b[1;31merror:\x1b[0m" if colour else "error:"
+    sys.stderr.write(f"{mark} {message}\n")
+    if hint:
+        sys.stderr.write(f"hint: {hint}\n")
+    return status

@@ -1,0 +1,62 @@
+"""One module a command: ``arguments`` describes its words, ``run`` does it and gives the exit status."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from store.store import Store
+
+COMMANDS = {
+    "build": "build recipes into artifacts",
+    "run": "build a recipe and run its program",
+    "shell": "enter the sandbox of a recipe, or of its failed build",
+    "lock": "pin the packages of a system root",
+    "log": "show the output of a build",
+    "info": "say what an artifact is, and what each of its programs is",
+    "tree": "list what an artifact holds, and where each piece came from",
+    "why": "say why an artifact holds a library or file",
+    "gc": "remove what nothing needs any more",
+    "check": "look for damage in the store",
+    "completion": "print a shell's completion script",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a command takes from its surroundings: the environment is read here, and nowhere else."""
+
+    environment: Mapping[str, str]
+    store_path: Path
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str], store: str | None) -> Context:
+        """From the environment, and the option --store."""
+        home = Path(environment.get("HOME") or "/")
+        data = Path(environment.get("XDG_DATA_HOME") or home / ".local" / "share")
+        return cls(environment, Path(store or environment.get("BUILDER_STORE") or data / "builder"))
+
+    def store(self) -> Store:
+        """The store, made if it is not there."""
+        return Store(self.store_path)
+
+    @property
+    def config_path(self) -> Path:
+        """The user's configuration file, which need not be there."""
+        home = Path(self.environment.get("HOME") or "/")
+        return Path(self.environment.get("XDG_CONFIG_HOME") or home / ".config") / "builder" / "config.toml"
+
+
+def say(text: str) -> None:
+    """A line on standard output: what a command was asked for."""
+    sys.stdout.write(text + "\n")
+
+
+def say_json(value: object) -> None:
+    """The same, for scripts."""
+    import json
+
+    json.dump(value, sys.stdout, indent=2)
+    sys.stdout.write("\n")

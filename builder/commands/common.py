@@ -1,0 +1,71 @@
+"""What the commands that build share. Imported only when there is something to build."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from typing import TypedDict
+
+from builder import mirrors, show
+from builder.commands import Context
+from builder.fetch import Fetcher
+from builder.known import Built
+from builder.realise import Options, Realiser
+from builder.recipe import Buildable
+from store.store import Store
+
+
+class Step(TypedDict):
+    """A row of --dry-run: what would happen to a recipe, and how many bytes would be fetched for it."""
+
+    name: str
+    version: str
+    state: str
+    bytes: int
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+@contextlib.contextmanager
+def realiser(
+    store: Store,
+    context: Context,
+    *,
+    verbose: bool,
+    keep_failed: bool = False,
+    rebuild: frozenset[str] = frozenset(),
+    parallel: int | None = None,
+) -> Iterator[Realiser]:
+    """One run of the builder, with its progress shown for as long as the with block lasts."""
+    store.sweep()
+    options = Options(parallel=parallel or cores(), jobs=cores(), rebuild=rebuild, keep_failed=keep_failed)
+    with show.progress(verbose=verbose) as progress:
+        places = mirrors.find(context.config_path, context.environment)
+        yield Realiser(store, Fetcher(store, places, progress), progress, options)
+
+
+def realise(
+    store: Store,
+    context: Context,
+    targets: Sequence[Buildable],
+    *,
+    verbose: bool,
+    keep_failed: bool = False,
+    rebuild: frozenset[str] = frozenset(),
+    parallel: int | None = None,
+) -> list[Built]:
+    """Make every target, and give what came of each, in their order."""
+    with realiser(
+        store, context, verbose=verbose, keep_failed=keep_failed, rebuild=rebuild, parallel=parallel
+    ) as maker:
+        return maker.run(targets)
+
+
+def explain(store: Store, context: Context, targets: Sequence[Buildable]) -> list[Step]:
+    """What building ``targets`` would do, inputs first, as far as that can be known before it is done."""
+    with realiser(store, context, verbose=False) as maker:
+        return [Step(name=i.name, version=i.version, state=s, bytes=b) for i, s, b in maker.explain(targets)]

@@ -1,0 +1,80 @@
+"""Say what an artifact is: its digest, size and inputs, and of each of its programs and libraries what it is.
+
+Every ELF file is a launcher, an interpreter, a library or static. A launcher's lines name the interpreter and the
+libraries that it starts with, each with the digest of its bytes.
+
+ARTIFACT is a result link, a folder of the store, the start of a digest (b3:...), or a name.
+
+examples:
+  builder info result
+  builder info crystal --json
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from builder.commands import Context, say, say_json
+from store import index
+from store.digest import Digest
+from store.graph import Graph
+from store.manifest import show
+from store.resolve import resolve
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's words."""
+    parser.add_argument("artifact", metavar="ARTIFACT", help="a result link, a folder of the store, a digest, or a name")
+    parser.add_argument("--json", action="store_true", help="print all of it as JSON")
+
+
+def run(options: argparse.Namespace, context: Context) -> int:
+    """Describe it."""
+    from builder.show import size
+    from launcher.describe import describe
+
+    store = context.store()
+    named = resolve(store, options.artifact)
+    manifest = store.read_manifest(named.digest)
+    with index.opened(store) as opened:
+        sources = _inputs(opened.graph(), named.digest)
+    pieces = describe(manifest, store.read_blob)
+    if options.json:
+        say_json(
+            {
+                "name": named.folder.name,
+                "version": named.folder.version,
+                "digest": str(named.digest),
+                "path": str(named.path),
+                "entries": len(manifest),
+                "bytes": manifest.size,
+                "inputs": sources,
+                "programs": [
+                    {
+                        "path": show(piece.path),
+                        "kind": piece.kind,
+                        "digest": str(piece.blob),
+                        "points_to": [{"path": show(path), "digest": str(blob)} for path, blob in piece.points_to],
+                    }
+                    for piece in pieces
+                ],
+            }
+        )
+        return 0
+    say(f"{named.folder.name} {named.folder.version}")
+    say(f"digest  {named.digest}")
+    say(f"path    {named.path}")
+    say(f"holds   {len(manifest)} entries, {size(manifest.size)}")
+    for label in sources:
+        say(f"input   {label}")
+    for piece in pieces:
+        say(f"\n{piece.kind:12} {show(piece.path)}  {piece.blob.short}")
+        for path, blob in piece.points_to:
+            say(f"{'':12}   {show(path)}  {blob.short}")
+    return 0
+
+
+def _inputs(graph: Graph, artifact: Digest) -> list[str]:
+    """What went into the builds behind an artifact: the labels of the trees that its input roots were merged from."""
+    _, steps = graph.behind([artifact])
+    return sorted({label for step in steps if step.kind == "merge" for label, _ in step.inputs} - {"skeleton"})

@@ -1,0 +1,325 @@
+"""Makes what is not there yet: fetches, imports, merges, builds, packs and checks, as far in parallel as the graph allows."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder import VERSION, steps, tools
+from builder.archives import usr_merged
+from builder.execute import Executor
+from builder.fetch import Fetcher
+from builder.imports import Import, import_archives
+from builder.known import Built, Known, artifact_path, inputs, local_tree, pack_settings, read_lock
+from builder.progress import Progress, Task
+from builder.recipe import Buildable, Local, Recipe, Source, System, closure
+from builder.steps import heading
+from launcher import pack
+from store import artifacts
+from store.action import Action
+from store.digest import Digest
+from store.manifest import Manifest, merge
+from store.result import Result
+from store.store import Batch, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to build: how many recipes at once, how many jobs a script may run, which to build again, what to keep."""
+
+    parallel: int
+    jobs: int
+    rebuild: frozenset[str] = frozenset()
+    keep_failed: bool = False
+
+
+class Realiser:
+    """One run of the builder."""
+
+    def __init__(self, store: Store, fetcher: Fetcher, progress: Progress, options: Options) -> None:
+        self.store = store
+        self.progress = progress
+        self.options = options
+        self.fetcher = fetcher
+        self.cancel = threading.Event()
+        self.known = Known(store)
+
+    def run(self, targets: Sequence[Buildable]) -> list[Built]:
+        """Make every target, and give what came of each, in their order. The first failure stops all."""
+        wanted = self._wanted(targets)
+        if wanted:
+            self._import([tools.SYSTEM, *wanted])
+            bwrap = self._bubblewrap()
+            executor = Executor(self.store, bwrap, self.options.jobs, self.cancel)
+            self._in_order(wanted, lambda item: self._realise(item, executor))
+        results = [self.known.built(item) for item in targets]
+        for built in results:
+            assert built is not None
+            self._check_out(built)
+        return [built for built in results if built]
+
+    def prepare(self, recipe: Recipe) -> tuple[Executor, Action, Manifest]:
+        """Everything that building ``recipe`` needs, without building it: who runs it, its action and its input root."""
+        needed = self._wanted(list(inputs(recipe)), inner=True)
+        self._import([tools.SYSTEM, recipe, *needed])
+        executor = Executor(self.store, self._bubblewrap(), self.options.jobs, self.cancel)
+        self._in_order(needed, lambda item: self._realise(item, executor))
+        root = self._merge(recipe)
+        return executor, steps.build_action(recipe, root), self.store.read_manifest(root)
+
+    def _wanted(self, targets: Sequence[Buildable], *, inner: bool = False) -> list[Buildable]:
+        """What has to be made, inputs first: targets that are not there, and whatever of their inputs is not held.
+
+        With ``inner``, the targets are themselves only wanted for what is built from them.
+        """
+        names: set[str] = set()
+
+        def want(item: Buildable, *, target: bool) -> None:
+            if item.name in names or (item.name not in self.options.rebuild and self._is_there(item, target=target)):
+                return
+            names.add(item.name)
+            for needed in inputs(item) if isinstance(item, Recipe) else ():
+                want(needed, target=False)
+
+        for item in targets:
+            want(item, target=not inner)
+        return [item for item in closure(tuple(targets)) if item.name in names]
+
+    def _is_there(self, item: Buildable, *, target: bool) -> bool:
+        """Whether nothing is to be done: a target's artifact has to be there, and of an input what builds read."""
+        built = self.known.built(item)
+        if built is None:
+            return False
+        if target and built.artifact and artifacts.is_there(artifact_path(self.store, built)):
+            return True
+        needed = built.artifact if target and built.artifact is not None else built.tree
+        return self.store.holds(self.store.read_manifest(needed))
+
+    def explain(self, targets: Sequence[Buildable]) -> list[tuple[Buildable, str, int]]:
+        """What ``run`` would do to each recipe, and how many bytes it would fetch for it, as far as is known before."""
+        wanted = self._wanted(targets)
+        rows: list[tuple[Buildable, str, int]] = []
+        for item in closure(tuple(targets)):
+            if item not in wanted:
+                if self.known.built(item) is not None:
+                    rows.append((item, "up to date", 0))
+                continue
+            state = "make the root" if isinstance(item, System) else "build"
+            if isinstance(item, Recipe) and any(inner in wanted for inner in inputs(item)):
+                state = "build, unless its inputs turn out to be the same"
+            missing = [need for need in self._archives([item]) if not self._is_downloaded(need)]
+            rows.append((item, state, sum(need.size or 0 for need in missing)))
+        return rows
+
+    def _is_downloaded(self, need: Import) -> bool:
+        return self.known.held(need.action) is not None or (self.store.root / "downloads" / need.sha256).exists()
+
+    def _in_order(self, items: Sequence[Buildable], work: Callable[[Buildable], None]) -> None:
+        """Call ``work`` for every item, after what it is built from, ``parallel`` at a time."""
+        waiting = {item.name: {inner.name for inner in closure((item,))} - {item.name} for item in items}
+        by_name = {item.name: item for item in items}
+        running: dict[Future[None], str] = {}
+        with ThreadPoolExecutor(self.options.parallel) as pool:
+            try:
+                while waiting or running:
+                    unfinished = waiting.keys() | set(running.values())
+                    for name in [name for name, needs in waiting.items() if not needs & unfinished]:
+                        del waiting[name]
+                        running[pool.submit(work, by_name[name])] = name
+                    done, _ = wait(running, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        del running[future]
+                        future.result()
+            except BaseException:
+                # Ctrl-C, or a failure: the others are told, and the pool waits until they have stopped.
+                self.cancel.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+    # -- archives --
+
+    def _archives(self, items: Sequence[Buildable]) -> list[Import]:
+        """Every archive that making ``items`` reads."""
+        archives: dict[str, Import] = {}
+        for item in items:
+            if isinstance(item, Recipe):
+                archives |= {s.sha256: Import.of_source(s) for s in item.sources if isinstance(s, Source)}
+            elif self.known.held(steps.system_action(item, read_lock(item))) is None:
+                archives |= {p.sha256: Import.of_package(p) for p in read_lock(item).packages}
+        return list(archives.values())
+
+    def _import(self, items: Sequence[Buildable]) -> None:
+        """Bring every archive that making ``items`` reads into the store."""
+        missing = [item for item in self._archives(items) if self.known.held(item.action) is None]
+        if missing:
+            import_archives(self.store, self.fetcher, missing, self.progress)
+
+    def _make_system(self, system: System) -> Built:
+        """A system root from the trees of its packages."""
+        lock = read_lock(system)
+        started = time.time()
+        with self.progress.task("merge", heading(system)):
+            parts: list[tuple[str, Digest]] = []
+            trees: list[tuple[str, Manifest]] = []
+            for package in lock.packages:
+                digest = self._need(Import.of_package(package).action)
+                label = f"{package.name} {package.version}"
+                parts.append((label, digest))
+                trees.append((label, usr_merged(self.store.read_manifest(digest))))
+            trees.append((heading(system), steps.system_links(system)))
+            wins = {path.encode(): label for path, label in system.wins.items()}
+            root = merge(trees, wins=wins)
+            with self.store.batch() as batch:
+                batch.add_manifest(root)
+                for action in (steps.root_action(system, parts), steps.system_action(system, lock)):
+                    self._record(batch, action, heading(system), root.digest, started)
+        return Built(system, root.digest)
+
+    def _need(self, action: Action) -> Digest:
+        digest = self.known.tree_of(action)
+        assert digest is not None, action
+        return digest
+
+    # -- the builder's own tools --
+
+    def _bubblewrap(self) -> Path:
+        """Where bubblewrap is, packed like any other program."""
+        root = self.known.held(steps.system_action(tools.SYSTEM, read_lock(tools.SYSTEM)))
+        root = root or self._make_system(tools.SYSTEM).tree
+        tree = self.store.read_manifest(root)
+        bare, select = tools.bare_action(root), tools.select_action(root)
+        if self.known.tree_of(bare) is None:
+            with self.store.batch() as batch:
+                for data in steps.skeleton()[1].values():
+                    batch.add_bytes(data)
+                self._record(batch, bare, "bare root", batch.add_manifest(tools.bare_root(tree)), time.time())
+        if self.known.tree_of(select) is None:
+            with self.store.batch() as batch:
+                self._record(batch, select, "bubblewrap", batch.add_manifest(tools.bwrap_output(tree)), time.time())
+        artifact = self._pack("bubblewrap", self._need(select), root, pack.Settings())
+        place = artifacts.check_out(
+            self.store, self.store.read_manifest(artifact), name="bubblewrap", version=tools.SYSTEM.version
+        )
+        return place / "bin" / "bwrap"
+
+    # -- recipes --
+
+    def _realise(self, item: Buildable, executor: Executor) -> None:
+        if isinstance(item, System):
+            self._make_system(item)
+        else:
+            self._make_recipe(item, executor)
+
+    def _make_recipe(self, recipe: Recipe, executor: Executor) -> None:
+        label = heading(recipe)
+        root = self._merge(recipe)
+        action = steps.build_action(recipe, root)
+        output = self._build(recipe, action, root, executor)
+        artifact = self._pack(label, output, root, pack_settings(recipe))
+        if recipe.check:
+            self._check(recipe, artifact, executor)
+
+    def _merge(self, recipe: Recipe) -> Digest:
+        parts = self.known.parts(recipe)
+        assert parts is not None, recipe
+        action = steps.merge_action(parts, recipe.wins)
+        digest = self.known.held(action)
+        if digest is not None:
+            return digest
+        started = time.time()
+        skeleton, blobs = steps.skeleton()
+        with self.progress.task("merge", heading(recipe)), self.store.batch() as batch:
+            for data in blobs.values():
+                batch.add_bytes(data)
+            batch.add_manifest(skeleton)
+            for source in recipe.sources:
+                if isinstance(source, Local):
+                    tree, data = local_tree(source)
+                    (node,) = (node for _, node in tree.files)
+                    batch.add_bytes(data, executable=node.executable)
+                    batch.add_manifest(tree)
+            batch.commit()
+            trees = []
+            for part in parts:
+                tree = self.store.read_manifest(part.digest)
+                trees.append((part.label, tree.under(part.at.encode()) if part.at else tree))
+            wins = {path.lstrip("/").encode(): label for path, label in recipe.wins.items()}
+            root = batch.add_manifest(merge(trees, wins=wins))
+            self._record(batch, action, heading(recipe), root, started)
+        return root
+
+    def _build(self, recipe: Recipe, action: Action, root: Digest, executor: Executor) -> Digest:
+        label = heading(recipe)
+        again = recipe.name in self.options.rebuild
+        before = self.known.tree_of(action)
+        if not again and self.known.held(action) is not None:
+            return self._need(action)
+        with self.progress.task("build", label) as task:
+            with self.store.lock(f"action-{action.digest.short}", waiting=lambda: task.say("another builder is at it")):
+                # It may have been built while this one waited.
+                output = None if again else self.known.held(action)
+                if output is None:
+                    output = executor.build(
+                        action,
+                        label,
+                        self.store.read_manifest(root),
+                        limits=recipe.limits,
+                        say=task.say,
+                        keep_as=f"kept-{recipe.name}" if self.options.keep_failed else "",
+                        hint=self._way_in(recipe),
+                    )
+        if before is not None and before != output:
+            self.progress.warn(f"{label} is not reproducible: it gave {before.short} before, and {output.short} now")
+        return output
+
+    def _way_in(self, recipe: Recipe) -> str:
+        if self.options.keep_failed:
+            return f"`builder shell --failed {recipe.position.file}` enters its sandbox, as the failure left it."
+        return f"`builder log {recipe.position.file}` shows all of its output; build with --keep-failed to enter its sandbox."
+
+    def _pack(self, label: str, output: Digest, root: Digest, settings: pack.Settings) -> Digest:
+        action = pack.action(output, root, settings)
+        known = self.known.held(action)
+        if known is not None:
+            return known
+        started = time.time()
+        with self.progress.task("pack", label), self.store.batch() as batch:
+            artifact = pack.pack(
+                self.store.read_manifest(output),
+                self.store.read_manifest(root),
+                settings,
+                read=self.store.read_blob,
+                add=lambda data, executable: batch.add_bytes(data, executable=executable),
+            )
+            digest = batch.add_manifest(artifact)
+            self._record(batch, action, label, digest, started)
+        return digest
+
+    def _check(self, recipe: Recipe, artifact: Digest, executor: Executor) -> None:
+        root = self.known.bare_root()
+        assert root is not None
+        action = steps.check_action(recipe, artifact, root)
+        if self.known.tree_of(action) is not None and recipe.name not in self.options.rebuild:
+            return
+        label = heading(recipe)
+        tree = self.store.read_manifest(artifact)
+        with self.progress.task("check", label) as task:
+            place = artifacts.check_out(self.store, tree, name=recipe.name, version=recipe.version)
+            hint = f"The artifact is {place}."
+            bare = self.store.read_manifest(root)
+            executor.check(action, label, bare, (artifact, place), limits=recipe.limits, say=task.say, hint=hint)
+
+    def _check_out(self, built: Built) -> None:
+        if built.artifact is not None:
+            item = built.item
+            tree = self.store.read_manifest(built.artifact)
+            artifacts.check_out(self.store, tree, name=item.name, version=item.version)
+
+    @staticmethod
+    def _record(batch: Batch, action: Action, label: str, output: Digest, started: float) -> None:
+        milliseconds = int((time.time() - started) * 1000)
+        batch.add_result(Result(action.encode(), label, output, int(started), milliseconds, f"builder {VERSION}"))

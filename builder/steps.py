@@ -1,0 +1,153 @@
+"""From recipes to actions: what the key of every step is made of. Pure: digests in, actions out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from builder.lockfile import Lock
+from builder.recipe import Recipe, Source, System
+from store.action import Action
+from store.codec import Value
+from store.digest import Digest
+from store.files import EPOCH
+from store.manifest import DIRECTORY, File, Manifest, Node, Symlink
+
+PREFIX = "/pkg"
+BUILD = "/build"
+OUT = "/out"
+START = f"{BUILD}/src"
+
+# Raised when a step begins to mean something else, so that no older result is taken for it.
+SYSTEM_VERSION, MERGE_VERSION, BUILD_VERSION, CHECK_VERSION = 1, 1, 1, 1
+
+USER, USER_ID = "builder", 1000
+
+_SKELETON_FILES = {
+    b"etc/passwd": f"root:x:0:0:root:/:/bin/sh\n{USER}:x:{USER_ID}:{USER_ID}:{USER}:{BUILD}:/bin/sh\n".encode(),
+    b"etc/group": f"root:x:0:\n{USER}:x:{USER_ID}:\n".encode(),
+    b"etc/hosts": b"127.0.0.1 localhost\n::1 localhost\n",
+    b"etc/nsswitch.conf": b"passwd: files\ngroup: files\nhosts: files\n",
+}
+_SKELETON_FOLDERS = (
+    b"proc",
+    b"dev",
+    b"tmp",
+    b"etc",
+    PREFIX[1:].encode(),
+    BUILD[1:].encode(),
+    OUT[1:].encode(),
+    START[1:].encode(),
+)
+
+_MERGED_USR = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A tree that is laid at ``at`` ("" is the top) in an input root, under a label for people."""
+
+    label: str
+    digest: Digest
+    at: str = ""
+
+
+def heading(item: Recipe | System) -> str:
+    """Name and version, as messages and labels have them."""
+    return f"{item.name} {item.version}"
+
+
+def skeleton() -> tuple[Manifest, Mapping[Digest, bytes]]:
+    """What every input root has: mount points, a user and its names. The tree, and its blobs by digest."""
+    nodes: list[tuple[bytes, Node]] = [(path, DIRECTORY) for path in _SKELETON_FOLDERS]
+    blobs = {}
+    for path, data in _SKELETON_FILES.items():
+        digest = Digest.of(data)
+        blobs[digest] = data
+        nodes.append((path, File(digest, len(data), False)))
+    return Manifest(nodes), blobs
+
+
+def _pairs(values: Mapping[str, str]) -> list[Value]:
+    return [[key, values[key]] for key in sorted(values)]
+
+
+def system_action(system: System, lock: Lock) -> Action:
+    """The key of a whole system root: what the lock pins, and what is made of it. It reads no tree, so it is known at once."""
+    packages: list[Value] = [[p.name, p.version, p.architecture, bytes.fromhex(p.sha256)] for p in lock.packages]
+    return Action("system", (), (SYSTEM_VERSION, packages, _pairs(system.links), _pairs(system.wins)))
+
+
+def root_action(system: System, parts: Iterable[tuple[str, Digest]]) -> Action:
+    """The same root as a function of its packages' trees: this is where its origins are read from."""
+    return Action("root", tuple(parts), (SYSTEM_VERSION, _pairs(system.links), _pairs(system.wins)))
+
+
+def system_links(system: System) -> Manifest:
+    """What no package of a system brings: the merged-/usr links, and the recipe's own."""
+    nodes: dict[bytes, Node] = {name.encode(): Symlink(f"usr/{name}".encode()) for name in _MERGED_USR}
+    nodes |= {f"usr/{name}".encode(): DIRECTORY for name in _MERGED_USR}
+    for path, target in system.links.items():
+        nodes[path.encode()] = Symlink(target.encode())
+    return Manifest.with_parents(nodes.items())
+
+
+def merge_action(parts: Iterable[Part], wins: Mapping[str, str]) -> Action:
+    """The key of an input root."""
+    parts = tuple(parts)
+    inputs = tuple((part.label, part.digest) for part in parts)
+    return Action("merge", inputs, (MERGE_VERSION, [part.at for part in parts], _pairs(wins)))
+
+
+def source_place(source: Source) -> str:
+    """Where a source lies in the input root."""
+    return f"{BUILD[1:]}/{source.into}"
+
+
+def environment(recipe: Recipe) -> dict[str, str]:
+    """The variables of a build, all of them but JOBS, which has no part in the key."""
+    variables = {
+        "PATH": f"{PREFIX}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+        "PREFIX": PREFIX,
+        "OUT": OUT,
+        "HOME": BUILD,
+        "USER": USER,
+        "TMPDIR": "/tmp",  # noqa: S108
+        "TERM": "dumb",
+        "TZ": "UTC",
+        "LC_ALL": "C.UTF-8",
+        "SOURCE_DATE_EPOCH": str(EPOCH),
+    }
+    if any(isinstance(item, Recipe) for item in recipe.inputs):
+        variables |= {
+            "LD_LIBRARY_PATH": f"{PREFIX}/lib",
+            "LIBRARY_PATH": f"{PREFIX}/lib",
+            "CPATH": f"{PREFIX}/include",
+            "PKG_CONFIG_PATH": f"{PREFIX}/lib/pkgconfig:{PREFIX}/share/pkgconfig",
+            "CMAKE_PREFIX_PATH": PREFIX,
+            "ACLOCAL_PATH": f"{PREFIX}/share/aclocal",
+        }
+    return variables | dict(recipe.variables)
+
+
+def command(script: str) -> list[str]:
+    """How a script is started."""
+    return ["/bin/sh", "-eu", "-c", script]
+
+
+def build_action(recipe: Recipe, input_root: Digest) -> Action:
+    """The key of a build: everything that it can see."""
+    settings: tuple[Value, ...] = (
+        BUILD_VERSION,
+        recipe.platform,
+        list[Value](command(recipe.script)),
+        _pairs(environment(recipe)),
+        [f"{OUT}{PREFIX}"],
+    )
+    return Action("build", (("input root", input_root),), settings)
+
+
+def check_action(recipe: Recipe, artifact: Digest, bare_root: Digest) -> Action:
+    """The key of a check: which artifact stood which test on which root."""
+    inputs = (("artifact", artifact), ("bare root", bare_root))
+    return Action("check", inputs, (CHECK_VERSION, recipe.platform, list[Value](command(recipe.check))))
