@@ -269,29 +269,44 @@ def _decode_row(row: object) -> tuple[bytes, Node]:
 
 
 def merge(trees: Iterable[tuple[str, Manifest]], *, wins: Mapping[bytes, str] | None = None) -> Manifest:
-    """Lay labelled trees over each other.
+    """Lay labelled trees over each other. Their order says nothing.
 
     The same path with the same node is one entry. With different nodes it is a MergeConflict, unless ``wins`` maps the
-    path to the label of the tree whose node (and all that is below it) is taken.
+    path to the label of a tree that has it: then that tree's node is taken, and where it is no directory, what other trees
+    have below the path is left out.
     """
-    wins = wins or {}
-    merged: dict[bytes, Node] = {}
-    origin: dict[bytes, str] = {}
-    hidden: list[bytes] = []
+    trees = list(trees)
+    chosen = _chosen(trees, wins or {})
+    hiding = {path for path, (_, node) in chosen.items() if type(node) is not Directory}
+    merged: dict[bytes, Node] = {path: node for path, (_, node) in chosen.items() if not _is_below(path, hiding)}
+    origin: dict[bytes, str] = {path: label for path, (label, _) in chosen.items()}
     for label, tree in trees:
         for path, node in tree.entries:
-            known = merged.get(path)
-            if known is None:
-                merged[path], origin[path] = node, label
+            if path in chosen or (hiding and _is_below(path, hiding)):
+                continue
+            known = merged.setdefault(path, node)
+            if known is node:
+                origin.setdefault(path, label)
             elif known != node:
-                winner = wins.get(path)
-                if winner not in (label, origin[path]):
-                    raise MergeConflict(path, origin[path], label)
-                if winner == label:
-                    merged[path], origin[path] = node, label
-                hidden.append(path)
-    for path in hidden:
-        if type(merged[path]) is not Directory:
-            for below in [name for name in merged if name.startswith(path + b"/")]:
-                del merged[below]
+                raise MergeConflict(path, origin[path], label)
     return Manifest(merged.items())
+
+
+def _chosen(trees: list[tuple[str, Manifest]], wins: Mapping[bytes, str]) -> dict[bytes, tuple[str, Node]]:
+    """Of each path in ``wins``, the label and the node that win."""
+    chosen: dict[bytes, tuple[str, Node]] = {}
+    for path, winner in wins.items():
+        for label, tree in trees:
+            node = tree.get(path)
+            if label != winner or node is None:
+                continue
+            if chosen.setdefault(path, (label, node))[1] != node:
+                raise MergeConflict(path, label, label)
+    return chosen
+
+
+def _is_below(path: bytes, folders: set[bytes]) -> bool:
+    while path := path.rpartition(b"/")[0]:
+        if path in folders:
+            return True
+    return False
