@@ -1,0 +1,100 @@
+"""Compile the launchers' machine code (launcher/stub/*.c) when the package is built.
+
+Everything else about the package is in pyproject.toml. The compiler is the one that the ``ziglang`` wheel brings, in the
+version that pyproject.toml pins, and it cross-compiles: the same bytes come out on every machine.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+
+from setuptools import Command, setup
+from setuptools.command.build import build
+
+SOURCES = "launcher/stub"
+FOLDER = "launcher/stubs"
+KINDS = ("graft", "script")
+# The machine's name, as in the names of the compiled files: the compiler's target, and what else it has to know.
+MACHINES = {"x86_64": ("x86_64-freestanding-none", "-mgeneral-regs-only")}
+FLAGS = (
+    "-std=c11", "-Os", "-g0", "-Wall", "-Wextra", "-Wno-parentheses", "-Werror", "-fPIC", "-ffreestanding", "-fno-builtin",
+    "-fno-stack-protector", "-fno-asynchronous-unwind-tables", "-fno-sanitize=all", "-fno-strict-aliasing",
+    "-fomit-frame-pointer", "-fno-inline-functions", "-nostdlib", "-static", "-no-pie",
+)  # fmt: skip
+
+
+def compile_stub(kind: str, machine: str) -> bytes:
+    """The machine code of one kind of launcher: position-independent, the configuration first."""
+    target, *flags = MACHINES[machine]
+    with tempfile.TemporaryDirectory(prefix="builder-stub-") as folder:
+        output = os.path.join(folder, "stub.elf")
+        # A cache of its own: another user's cache, or a damaged one, has no say in what is built.
+        environment = dict(os.environ, ZIG_GLOBAL_CACHE_DIR=folder, ZIG_LOCAL_CACHE_DIR=folder)
+        script, source = f"-Wl,-T,{SOURCES}/stub.ld", f"{SOURCES}/{kind}.c"
+        command = [sys.executable, "-m", "ziglang", "cc", "-target", target, *flags, *FLAGS, script, "-o", output, source]
+        subprocess.run(command, check=True, env=environment, stdin=subprocess.DEVNULL)
+        with open(output, "rb") as file:
+            return only_section(file.read())
+
+
+def only_section(elf: bytes) -> bytes:
+    """The bytes of the only section that takes memory. Anything else would be missing from the launcher."""
+    start, size, count = struct.unpack_from("<40xQ10xHH", elf)
+    found = []
+    for at in range(start, start + size * count, size):
+        flags, address, offset, length = struct.unpack_from("<8xQQQQ", elf, at)
+        if flags & 2:  # SHF_ALLOC
+            found.append((address, elf[offset : offset + length]))
+    if len(found) != 1 or found[0][0] != 0:
+        sys.exit("error: the stub has sections beside its code")
+    return found[0][1]
+
+
+class BuildStubs(Command):
+    """Compile launcher/stub into launcher/stubs, in the build folder or, for an editable install, in the source tree."""
+
+    description = "compile the launchers' machine code"
+    user_options = [("build-lib=", "d", "where the package is built")]
+    build_lib: str
+    editable_mode: bool
+
+    def initialize_options(self) -> None:
+        self.build_lib = ""
+        self.editable_mode = False
+
+    def finalize_options(self) -> None:
+        if not self.build_lib:
+            self.set_undefined_options("build_py", ("build_lib", "build_lib"))
+
+    def run(self) -> None:
+        for path in self.get_outputs():
+            kind, machine = os.path.basename(path).removesuffix(".bin").split("-")
+            self.mkpath(os.path.dirname(path))
+            data = compile_stub(kind, machine)
+            with open(path, "wb") as file:
+                file.write(data)
+
+    def get_outputs(self) -> list[str]:
+        top = "" if self.editable_mode else self.build_lib
+        return [os.path.join(top, FOLDER, f"{kind}-{machine}.bin") for machine in MACHINES for kind in KINDS]
+
+    def get_output_mapping(self) -> dict[str, str]:
+        # No file of the build folder is a copy of one in the source tree.
+        return {}
+
+    def get_source_files(self) -> list[str]:
+        return [f"{SOURCES}/{name}" for name in sorted(os.listdir(SOURCES))]
+
+
+class Build(build):
+    """The usual build, and the stubs."""
+
+    sub_commands = [*build.sub_commands, ("build_stubs", None)]
+
+
+if __name__ == "__main__":
+    setup(cmdclass={"build": Build, "build_stubs": BuildStubs})
