@@ -135,7 +135,7 @@ class Fetcher:
                     return
                 try:
                     done.put((download, self._one(download, stopped)))
-                except BaseException as error:  # noqa: BLE001 (it is raised again in the thread that asked)
+                except BaseException as error:
                     done.put((download, error))
 
         # Daemons, so that Ctrl-C does not have to wait for a server that says nothing.
@@ -208,8 +208,16 @@ class Fetcher:
 
     def _from_places(self, download: Download, part: _Part) -> None:
         reasons: list[tuple[str, str]] = []
+        places: list[Place] = []
         missing, wrong = True, None
-        for where in [place for address in download.places for place in self._mirrors.places(address)]:
+        for address in download.places:
+            try:
+                places += self._mirrors.places(address)
+            except Error as error:
+                if len(download.places) == 1:
+                    raise
+                reasons.append((address, error.message))
+        for where in places:
             try:
                 self._from_place(download, where, part)
                 return
@@ -334,6 +342,8 @@ class _Part:
             return False
 
     def __exit__(self, *_: object) -> None:
+        if self._fd < 0:
+            return
         # An empty one is of no use to anybody.
         if self._has_name(self._fd) and os.fstat(self._fd).st_size == 0:
             os.unlink(self._path)

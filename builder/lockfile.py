@@ -58,15 +58,15 @@ class LockedPackage:
 class Lock:
     """What `builder lock` found: the question (suite to exclude), the answer (packages), and how old it is.
 
-    ``date`` is the Date of the suite's Release file, as it stands there. ``want`` are the names asked for.
+    ``date`` is the Date of the suite's Release file, as it stands there. ``names`` are the packages asked for.
     """
 
     suite: str
     components: tuple[str, ...]
     architecture: str
     date: str
-    want: tuple[str, ...]
-    exclude: tuple[str, ...]
+    names: tuple[str, ...]
+    excluded: tuple[str, ...]
     packages: tuple[LockedPackage, ...]
 
     @property
@@ -80,8 +80,8 @@ def render(lock: Lock) -> str:
     lines = [FORMAT, f"suite {lock.suite}"]
     lines += [f"component {component}" for component in lock.components]
     lines += [f"architecture {lock.architecture}", f"date {lock.date}"]
-    lines += [f"want {name}" for name in lock.want]
-    lines += [f"exclude {name}" for name in lock.exclude]
+    lines += [f"want {name}" for name in lock.names]
+    lines += [f"exclude {name}" for name in lock.excluded]
     lines += [f"package {p.name} {p.version} {p.architecture} {p.path} {p.size} {p.sha256}" for p in lock.packages]
     return "\n".join(lines) + "\n"
 
@@ -125,8 +125,8 @@ def parse(text: str, path: str) -> Lock:
         components=tuple(facts["component"]),
         architecture=facts["architecture"][0],
         date=facts["date"][0],
-        want=tuple(facts["want"]),
-        exclude=tuple(facts.get("exclude", ())),
+        names=tuple(facts["want"]),
+        excluded=tuple(facts.get("exclude", ())),
         packages=tuple(packages),
     )
     if render(lock) != text:

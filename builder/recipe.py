@@ -6,8 +6,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from store.errors import Error
 
@@ -17,7 +16,6 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9+._-]*\Z")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.~_-]*\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +131,8 @@ class System:
     lock: str = ""
     suite: str = "bookworm"
     exclude: tuple[str, ...] = ()
-    links: Mapping[str, str] = _NOTHING
-    wins: Mapping[str, str] = _NOTHING
+    links: Mapping[str, str] = field(default_factory=dict)
+    wins: Mapping[str, str] = field(default_factory=dict)
     platform: str = "x86_64-linux"
     position: Position = field(default_factory=_caller, init=False)
 
@@ -175,13 +173,13 @@ class Recipe:
     sources: tuple[Source | Local, ...] = ()
     inputs: tuple[Recipe | System, ...] = ()
     check: str = ""
-    variables: Mapping[str, str] = _NOTHING
-    environment: Mapping[str, Mapping[str, str]] = _NOTHING
+    variables: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     dlopen: tuple[str, ...] = ()
     allow_missing: tuple[str, ...] = ()
     host_interpreters: tuple[str, ...] = ()
-    wins: Mapping[str, str] = _NOTHING
-    limits: Limits = Limits()  # noqa: RUF009: a frozen value
+    wins: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
     platform: str = "x86_64-linux"
     position: Position = field(default_factory=_caller, init=False)
 

@@ -174,5 +174,3 @@ def progress(*, verbose: bool) -> Iterator[Progress]:
             yield view
     else:
         yield Plain(verbose=verbose)
-
-

@@ -11,7 +11,6 @@ import contextlib
 import errno
 import os
 import re
-import secrets
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +105,7 @@ def _link(place: Path, target: str, *, new: bool) -> None:
         except FileExistsError:
             raise InTheWay(place, "there since a moment ago") from None
         return
-    temporary = place.with_name(f".{place.name[:200]}.{secrets.token_hex(4)}")
+    temporary = place.with_name(f".{place.name[:200]}.{os.urandom(4).hex()}")
     os.symlink(target, temporary)
     try:
         os.rename(temporary, place)

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -166,7 +165,7 @@ class Store:
     def workspace(self) -> Iterator[Path]:
         """A private folder inside the store, removed at the end, and by the next builder if this one is killed."""
         with files.directory(self.root / "tmp") as parent:
-            name = secrets.token_hex(8)
+            name = os.urandom(8).hex()
             # A sweep holds this lock, so it cannot see the folder before its own lock says that somebody is in there.
             fcntl.flock(parent, fcntl.LOCK_SH)
             os.mkdir(name, mode=0o700, dir_fd=parent)

@@ -103,7 +103,8 @@ def take_in(batch: Batch, fd: int, *, move: bool) -> Manifest:
     """The tree in the directory ``fd`` as a manifest, with its files added to ``batch``.
 
     With ``move`` the files are taken away from there, which costs no copy; they must lie on the store's file system, and
-    nothing may write to them any more. Owners, times and all modes but the executable one are forgotten. Raises NotATree.
+    nothing may write to them any more; without it nothing is changed there. Owners, times and all modes but the executable
+    one are forgotten. Raises NotATree, and Error for what may not be read.
     """
     return Manifest(_walk(batch, fd, b"", move))
 
@@ -114,10 +115,16 @@ def _walk(batch: Batch, fd: int, prefix: bytes, move: bool) -> Iterator[tuple[by
         mode = os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode
         if stat.S_ISDIR(mode):
             yield path, DIRECTORY
-            if mode & 0o700 != 0o700:
+            if move and mode & 0o700 != 0o700:
                 os.chmod(name, 0o700, dir_fd=fd)
-            with files.directory(name, at=fd) as inner:
+            try:
+                inner = files.open_directory(name, at=fd)
+            except PermissionError as error:
+                raise files.explain(error, show(path)) from error
+            try:
                 yield from _walk(batch, inner, path + b"/", move)
+            finally:
+                os.close(inner)
         elif stat.S_ISLNK(mode):
             yield path, Symlink(os.readlink(name, dir_fd=fd))
         elif stat.S_ISREG(mode):
@@ -127,6 +134,9 @@ def _walk(batch: Batch, fd: int, prefix: bytes, move: bool) -> Iterator[tuple[by
                     os.chmod(name, 0o600, dir_fd=fd)
                 yield path, batch.move_file(name, at=fd, executable=executable)
             else:
-                yield path, batch.copy_file(name, at=fd, executable=executable)
+                try:
+                    yield path, batch.copy_file(name, at=fd, executable=executable)
+                except PermissionError as error:
+                    raise files.explain(error, show(path)) from error
         else:
             raise NotATree(path)

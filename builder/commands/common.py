@@ -59,9 +59,7 @@ def realise(
     parallel: int | None = None,
 ) -> list[Built]:
     """Make every target, and give what came of each, in their order."""
-    with realiser(
-        store, context, verbose=verbose, keep_failed=keep_failed, rebuild=rebuild, parallel=parallel
-    ) as maker:
+    with realiser(store, context, verbose=verbose, keep_failed=keep_failed, rebuild=rebuild, parallel=parallel) as maker:
         return maker.run(targets)
 
 

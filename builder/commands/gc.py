@@ -51,5 +51,7 @@ def run(options: argparse.Namespace, context: Context) -> int:
     for folder in done.artifacts:
         say(str(folder))
     verb = "would free" if options.dry_run else "freed"
-    say(f"{verb} {size(done.size)}: {len(done.artifacts)} artifacts, {done.blobs} blobs, {done.results} results, {done.others} others")
+    say(
+        f"{verb} {size(done.size)}: {len(done.artifacts)} artifacts, {done.blobs} blobs, {done.results} results, {done.others} others"
+    )
     return 0
