@@ -12,7 +12,7 @@ import http.client
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -113,7 +113,7 @@ class Fetcher:
         self._pauses = pauses
         self._network = _Network(jobs)
 
-    def fetch(self, downloads: Iterable[Download]) -> Iterator[tuple[Download, Path]]:
+    def fetch(self, downloads: Iterable[Download]) -> Generator[tuple[Download, Path], None, None]:
         """Each download with the file that holds its bytes, in the order in which they are there.
 
         Raises FetchFailed, WrongHash and NoSpace, of the first download that fails; the others are then given up. They go

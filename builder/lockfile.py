@@ -56,7 +56,7 @@ class LockedPackage:
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """What `builder lock` found: the question (suite to exclude), the answer (packages), and how old it is.
+    """What `builder lock` found: the question (``suite`` to ``excluded``), the answer (packages), and how old it is.
 
     ``date`` is the Date of the suite's Release file, as it stands there. ``names`` are the packages asked for.
     """

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 import pysequoia
+from pysequoia.packet import PacketPile
 
 from builder.deb822 import BadParagraph, paragraphs
 from store.errors import Error
@@ -54,6 +55,7 @@ class Release:
     suite: str
     codename: str
     date: str
+    valid_until: datetime.datetime | None
     components: tuple[str, ...]
     architectures: tuple[str, ...]
     by_hash: bool
@@ -105,9 +107,9 @@ def _reason(signers: list[str], known: list[pysequoia.Cert], good: list[pysequoi
 
 
 def _made(key: pysequoia.Cert, signers: list[str]) -> bool:
-    # A signature names the subkey that made it.
-    text = bytes(key).hex()
-    return any(name.lower() in (key.fingerprint, key.fingerprint[-16:]) or name.lower() in text for name in signers)
+    # A signature names the subkey that made it, by its fingerprint or by the last 16 digits of that.
+    ids = [packet.fingerprint for packet in PacketPile.from_bytes(bytes(key))]
+    return any(own and own.endswith(name.lower()) for own in ids for name in signers)
 
 
 def parse(data: bytes) -> Release:
@@ -129,8 +131,35 @@ def parse(data: bytes) -> Release:
         suite=fields.get("Suite", ""),
         codename=fields.get("Codename", ""),
         date=fields.get("Date", ""),
+        valid_until=_time(fields["Valid-Until"]) if "Valid-Until" in fields else None,
         components=tuple(fields.get("Components", "").split()),
         architectures=tuple(fields.get("Architectures", "").split()),
         by_hash=fields.get("Acquire-By-Hash", "") == "yes",
         files=files,
     )
+
+
+def _time(text: str) -> datetime.datetime:
+    try:
+        time = email.utils.parsedate_to_datetime(text)
+    except ValueError:
+        raise WrongRelease(f"the suite's InRelease is damaged: {text[:80]!r} is no date") from None
+    return time if time.tzinfo else time.replace(tzinfo=datetime.UTC)
+
+
+def check(release: Release, suite: str, components: Iterable[str], architecture: str, now: datetime.datetime) -> None:
+    """Make sure that ``release`` is the one that was asked for, and not an old one. Raises WrongRelease."""
+    if suite not in (release.suite, release.codename):
+        raise WrongRelease(f"the mirror's {suite} is {release.codename or release.suite}", hint="Try another mirror.")
+    if not release.date:
+        raise WrongRelease("the suite's InRelease has no date")
+    if release.valid_until is not None and release.valid_until < now:
+        raise WrongRelease(
+            f"the mirror's {suite} is out of date: it was valid until {release.valid_until:%Y-%m-%d}",
+            hint="Try another mirror, and check this machine's clock.",
+        )
+    for component in components:
+        if component not in release.components:
+            raise WrongRelease(f"{suite} has no component {component}", hint=f"It has {', '.join(release.components)}.")
+    if architecture not in release.architectures:
+        raise WrongRelease(f"{suite} has no architecture {architecture}", hint=f"It has {', '.join(release.architectures)}.")

@@ -20,8 +20,10 @@ from store.errors import Error
 
 # The fields of an index that are looked at (Debian Policy 5.3).
 FIELDS = frozenset(
-    ("Package", "Version", "Architecture", "Filename", "Size", "SHA256")
-    + ("Depends", "Pre-Depends", "Provides", "Priority", "Essential")
+    [
+        *("Package", "Version", "Architecture", "Filename", "Size", "SHA256"),
+        *("Depends", "Pre-Depends", "Provides", "Priority", "Essential"),
+    ]
 )
 
 _RELATION = re.compile(
