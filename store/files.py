@@ -26,9 +26,14 @@ class NoSpace(Error):
         )
 
 
+def is_full(error: OSError) -> bool:
+    """Whether a system call failed because the disk, or the user's share of it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def explain(error: OSError, what: str) -> Error:
     """The error to show a person for a system call that failed on ``what``."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_full(error):
         return NoSpace(what)
     return Error(f"{what}: {os.strerror(error.errno or 0)}")
 

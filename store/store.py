@@ -215,14 +215,23 @@ class Store:
 
     @contextlib.contextmanager
     def batch(self) -> Iterator[Batch]:
-        """Things to be added. They get their names when the with block ends, and only if it ends without an error."""
-        with self.workspace() as folder, files.directory(folder) as fd:
-            batch = Batch(self, fd)
-            yield batch
-            try:
-                batch.commit()
-            except OSError as error:
-                raise files.explain(error, str(self.root)) from error
+        """Things to be added. They get their names when the with block ends, and only if it ends without an error.
+
+        Raises NoSpace, and Error for whatever else the disk refuses when names are given.
+        """
+        try:
+            with self.workspace() as folder, files.directory(folder) as fd:
+                batch = Batch(self, fd)
+                yield batch
+                try:
+                    batch.commit()
+                except OSError as error:
+                    raise files.explain(error, str(self.root)) from error
+        except OSError as error:
+            # Whatever was added in the block, and the workspace itself: a full disk is the same news everywhere.
+            if files.is_full(error):
+                raise files.NoSpace(str(self.root)) from error
+            raise
 
 
 class Batch:
@@ -361,9 +370,11 @@ class Batch:
 
     def commit(self) -> None:
         """Give everything its name. Can be called more than once, to save what there is so far."""
-        for stage in (self._blobs, self._manifests, self._results):
-            with self._lock:
-                taken = dict(stage)
+        stages = (self._blobs, self._manifests, self._results)
+        with self._lock:
+            # All at one moment: what another thread adds meanwhile might be a result whose blobs came too late for this time.
+            every = [dict(stage) for stage in stages]
+        for stage, taken in zip(stages, every, strict=True):
             if not taken:
                 continue
             self._sync()
