@@ -1,0 +1,493 @@
+"""Packing: what a build put out, and what it was built on, become an artifact that is complete.
+
+A pure function: manifests in, a manifest out; the caller brings and takes the bytes of blobs.
+
+    .launch/<triplet>/ld.so          the interpreter
+    .launch/<triplet>/lib/<soname>   libraries that the build did not make
+    .launch/<triplet>/bin/<name>     a shell that scripts need
+    .launch/script/                  the scripts themselves (launcher/scripts.py)
+
+A library that the build made stays where it is. It has one more name in the launch directory, a symlink, when it is not
+in ``lib``, where every program looks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from launcher import elf as elves
+from launcher import library
+from launcher.bootstrap import Bootstrap
+from launcher.config import ROOT, Config
+from launcher.elf import Elf, Kind
+from launcher.graft import Wiring, graft
+from launcher.interpreter import NotForThisMachine, is_musl, triplet, without_host
+from launcher.libraries import Closure, Library, Loader
+from launcher.names import PREFIX, Namespace, base, parent, up
+from launcher.scripts import FOLDERS, Shebang, mirror, place_of, read_shebang, write_launcher
+from launcher.settings import Settings
+from store.digest import Digest
+from store.errors import Error
+from store.manifest import File, Manifest, Node, Symlink, show
+
+SHELLS = (b"sh", b"dash", b"bash")
+LAUNCH = b".launch"
+
+
+class UnresolvedLibrary(Error):
+    """Libraries that are neither in the output nor in the input root: pairs of a soname and who needs it."""
+
+    def __init__(self, missing: tuple[tuple[bytes, bytes], ...]) -> None:
+        listed = "\n".join(f"  {show(soname)}, needed by {show(path)}" for soname, path in missing)
+        super().__init__(
+            f"libraries that were not found:\n{listed}",
+            hint="Add the package that has them to the recipe's inputs, or list those under `missing` that it works without.",
+        )
+        self.missing = missing
+
+
+class AmbiguousLibrary(Error):
+    """Two libraries of one name, of which the launch directory can hold one."""
+
+    def __init__(self, name: bytes, first: bytes, second: bytes) -> None:
+        super().__init__(f"{show(name)} is {show(first)} for one program and {show(second)} for another")
+        self.name = name
+        self.first = first
+        self.second = second
+
+
+class BadProgram(Error):
+    """A program or library of the output that cannot be packed; ``reason`` says why."""
+
+    def __init__(self, path: bytes, reason: Error) -> None:
+        super().__init__(f"{show(path)}: {reason.message}", hint=reason.hint)
+        self.path = path
+        self.reason = reason
+
+
+class LinkLeadsOut(Error):
+    """Symlinks of the output that lead out of it: pairs of a path and its target."""
+
+    def __init__(self, links: tuple[tuple[bytes, bytes], ...]) -> None:
+        listed = "\n".join(f"  {show(path)} -> {show(target)}" for path, target in links)
+        super().__init__(
+            f"symlinks that lead out of the artifact:\n{listed}",
+            hint="Let the script copy what they lead to, or remove them at its end.",
+        )
+        self.links = links
+
+
+class NoInterpreter(Error):
+    """A script whose interpreter would not be in the artifact."""
+
+    def __init__(self, path: bytes, interpreter: bytes) -> None:
+        super().__init__(
+            f"the script {show(path)} needs {show(interpreter)}, which is not in the output",
+            hint="Remove the script at the end of the build, build the interpreter into the same artifact, or list it under "
+            "`host_interpreters` if every host has to have it.",
+        )
+        self.path = path
+        self.interpreter = interpreter
+
+
+class NoSuchProgram(Error):
+    """A program that the settings speak of, and that the output does not have."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"the recipe gives {path} an environment, and it is no launcher of the output")
+        self.path = path
+
+
+def pack(
+    output: Manifest,
+    root: Manifest,
+    settings: Settings,
+    *,
+    bootstrap: Bootstrap,
+    read: Callable[[Digest], bytes],
+    add: Callable[[bytes, bool], File],
+) -> Manifest:
+    """The artifact made of ``output``, whose paths are relative to the prefix, built on ``root``, whose prefix is ``pkg``.
+
+    ``read`` gives the bytes of a blob, ``add`` keeps the bytes of a file, executable or not. Raises the errors of this
+    module.
+    """
+    return _Packing(output, root, settings, bootstrap=bootstrap, read=read, add=add).run()
+
+
+@dataclass(slots=True)
+class _Launch:
+    """A launch directory in the making: its libraries by name, and the interpreter."""
+
+    loader: Loader
+    interpreter: tuple[bytes, File]
+    libraries: dict[bytes, Library] = dataclasses.field(default_factory=dict)
+    shells: dict[bytes, tuple[bytes, File, Elf]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def path(self) -> bytes:
+        return LAUNCH + b"/" + self.loader.triplet.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class _Program:
+    """A program that is to become a launcher: its path in the artifact and in the build, and where it finds what."""
+
+    path: bytes
+    opened: bytes
+    node: File
+    elf: Elf
+    launch: _Launch
+
+
+class _Packing:
+    def __init__(
+        self,
+        output: Manifest,
+        root: Manifest,
+        settings: Settings,
+        *,
+        bootstrap: Bootstrap,
+        read: Callable[[Digest], bytes],
+        add: Callable[[bytes, bool], File],
+    ) -> None:
+        self.output = output
+        self.namespace = Namespace(root, output)
+        self.settings = settings
+        self.bootstrap = bootstrap
+        self.read = read
+        self.add = add
+        self.nodes: dict[bytes, Node] = dict(output.entries)
+        self.launches: dict[str, _Launch] = {}
+        self.programs: list[_Program] = []
+        self.libraries: list[tuple[bytes, File, Elf]] = []
+        self.scripts: dict[bytes, tuple[File, Shebang]] = {}
+        self.missing: dict[tuple[bytes, bytes], None] = {}
+        self.defaults = {path.encode(): variables for path, variables in settings.environment}
+
+    def run(self) -> Manifest:
+        self.tie_links()
+        self.sort_files()
+        found_scripts = {path: self.interpreter_of(path, shebang) for path, (_, shebang) in self.scripts.items()}
+        for launch in self.launches.values():
+            for name, (real, node, elf) in launch.shells.items():
+                self.programs.append(_Program(launch.path + b"/bin/" + name, real, node, elf, launch))
+        closures = [(program, self.closure(program)) for program in self.programs]
+        self.collect_modules()
+        allowed = {soname.encode() for soname in self.settings.missing}
+        missing = tuple(pair for pair in self.missing if pair[0] not in allowed)
+        if missing:
+            raise UnresolvedLibrary(missing)
+        unknown = set(self.defaults) - {program.path for program in self.programs} - set(found_scripts)
+        if unknown:
+            raise NoSuchProgram(min(unknown).decode())
+        for program, closure in closures:
+            self.nodes[program.path] = self.rewrite(program, closure)
+        for path, node, elf in self.libraries:
+            self.nodes[path] = self.edit(path, node, elf)
+        entries = dict(self.nodes)
+        entries.update(self.launch_entries())
+        moved: dict[bytes, File] = {}
+        for path, found in found_scripts.items():
+            if found is not None:
+                moved[path] = self.scripts[path][0]
+                entries[path] = self.launch_script(path, *found)
+        entries.update(mirror(self.output.nodes, moved))
+        return Manifest.with_parents(entries.items())
+
+    # -- what there is --
+
+    def tie_links(self) -> None:
+        """Absolute links into the output become relative; others lead out."""
+        wrong = []
+        for path, node in self.output.entries:
+            if type(node) is not Symlink:
+                continue
+            target = node.target
+            if target.startswith(b"/"):
+                inner = _normal(target)
+                if inner != PREFIX and not (inner or b"").startswith(PREFIX + b"/"):
+                    wrong.append((path, target))
+                    continue
+                assert inner is not None
+                inner = inner.removeprefix(PREFIX).lstrip(b"/")
+                if inner not in self.output and self.namespace.get(PREFIX + b"/" + inner) is not None:
+                    wrong.append((path, target))
+                    continue
+                self.nodes[path] = Symlink((up(path) + inner).rstrip(b"/") or b".")
+            elif _normal(parent(path) + b"/" + target) is None:
+                wrong.append((path, target))
+        if wrong:
+            raise LinkLeadsOut(tuple(wrong))
+
+    def sort_files(self) -> None:
+        keep = tuple(path.encode().strip(b"/") for path in self.settings.keep)
+        started = self.started()
+        loader = Loader(self.namespace, self.read, "x86_64-linux-gnu")
+        for path, node in self.output.files:
+            if path.startswith(LAUNCH + b"/"):
+                raise BadProgram(path, Error("the name .launch is for the artifact's own launchers"))
+            if any(path == kept or path.startswith(kept + b"/") for kept in keep):
+                continue
+            if path in started and (shebang := read_shebang(self.read(node.blob))):
+                self.scripts[path] = node, shebang
+                continue
+            try:
+                elf = loader.elf(node)
+                if elf is None:
+                    continue
+                if elf.kind is Kind.PROGRAM and node.executable:
+                    self.programs.append(_Program(path, PREFIX + b"/" + path, node, elf, self.launch(elf)))
+                elif elf.kind is Kind.LIBRARY and (elf.bits, elf.machine) == (64, "EM_X86_64"):
+                    self.libraries.append((path, node, elf))
+            except Error as error:
+                # A damaged file that nobody starts or loads may be a test's own.
+                if node.executable:
+                    raise BadProgram(path, error) from None
+
+    def started(self) -> set[bytes]:
+        """Every executable file in a folder of programs, or that a link there leads to."""
+        found = set()
+        for path, node in self.output.entries:
+            if path.split(b"/", 1)[0] in FOLDERS and b"/" in path:
+                real = self.namespace.file(PREFIX + b"/" + path) if type(node) is not File else (PREFIX + b"/" + path, node)
+                own = self.namespace.own(real[0]) if real else None
+                if real and own and real[1].executable:
+                    found.add(own)
+        return found
+
+    def launch(self, elf: Elf) -> _Launch:
+        """The launch directory for a program."""
+        name = triplet(elf)
+        found = self.namespace.file(elf.interpreter.lstrip(b"/"))
+        if found is None:
+            raise UnresolvedLibrary(((elf.interpreter, b"it"),))
+        launch = self.launches.setdefault(name, _Launch(Loader(self.namespace, self.read, name), found))
+        if launch.interpreter[1].blob != found[1].blob:
+            raise AmbiguousLibrary(elf.interpreter, launch.interpreter[0], found[0])
+        return launch
+
+    # -- libraries --
+
+    def closure(self, program: _Program) -> Closure:
+        """What the program starts with. All of it, and what it may open, gets into the launch directory."""
+        closure = program.launch.loader.closure(program.opened, program.elf)
+        self.take(program.launch, closure)
+        for soname in self.settings.dlopen:
+            self.take(program.launch, program.launch.loader.closure_of(soname.encode(), program.opened, program.elf))
+        return closure
+
+    def take(self, launch: _Launch, closure: Closure) -> None:
+        done: set[tuple[bytes, elves.Dlopen]] = set()
+        todo = [closure]
+        while todo:
+            closure = todo.pop()
+            self.missing.update(dict.fromkeys(closure.missing))
+            for name, found in closure.names:
+                if found is not None:
+                    self.keep_library(launch, base(name), found)
+            for opened, note in closure.dlopen:
+                if (opened, note) in done:
+                    continue
+                done.add((opened, note))
+                tried = [
+                    launch.loader.closure_of(soname, opened, _plain(note_owner(launch, opened))) for soname in note.sonames
+                ]
+                good = next((one for one in tried if not one.missing), None)
+                if good is not None:
+                    todo.append(good)
+                elif note.required:
+                    self.missing[note.sonames[0], opened] = None
+
+    def keep_library(self, launch: _Launch, name: bytes, found: Library) -> None:
+        known = launch.libraries.setdefault(name, found)
+        if known.real == found.real:
+            return
+        ours, theirs = (self.namespace.own(one.real) for one in (known, found))
+        if ours is None and theirs is None and known.node.blob != found.node.blob:
+            raise AmbiguousLibrary(name, known.real, found.real)
+        if ours is not None and theirs is None:
+            # A launcher reaches the output's own library where it lies; the launch directory has the other.
+            launch.libraries[name] = found
+
+    def collect_modules(self) -> None:
+        """What the output's own libraries need: a program may open any of them."""
+        for path, _, elf in self.libraries:
+            for launch in self.launches.values():
+                if _fits(elf, musl=is_musl(launch.loader.triplet)):
+                    self.take(launch, launch.loader.closure(PREFIX + b"/" + path, elf))
+
+    def own_place(self, found: Library) -> bytes | None:
+        """Where the library is in the artifact when the build made it."""
+        return self.namespace.own(found.opened) or self.namespace.own(found.real)
+
+    def place(self, launch: _Launch, name: bytes, found: Library) -> bytes:
+        return self.own_place(found) or launch.path + b"/lib/" + name
+
+    def launch_entries(self) -> Iterable[tuple[bytes, Node]]:
+        for launch in self.launches.values():
+            yield launch.path + b"/ld.so", self.add(without_host(self.read(launch.interpreter[1].blob)), True)
+            named: dict[bytes, bytes] = {}
+            # A library's own soname first: its other names become links to it, for no library may be loaded twice.
+            order = sorted(launch.libraries.items(), key=lambda item: (item[0] != item[1].elf.soname, item[0]))
+            for name, found in order:
+                path = launch.path + b"/lib/" + name
+                own = self.own_place(found)
+                if own == b"lib/" + name:
+                    continue
+                if own is not None:
+                    yield path, Symlink(up(path) + own)
+                elif found.real in named:
+                    yield path, Symlink(named[found.real])
+                else:
+                    named[found.real] = name
+                    yield path, self.bundle(launch, found)
+
+    def bundle(self, launch: _Launch, found: Library) -> File:
+        """A library of the input root. It is changed only when it would look for others in places that are not there."""
+        elf = found.elf
+        away = any(not path.startswith(b"$") for path in (*elf.rpath, *elf.runpath)) or any(b"/" in name for name in elf.needed)
+        here = launch.path + b"/lib"
+        blocked = elf.runpath and not any(_normal(_at(path, here)) == here for path in elf.runpath)
+        if not away and not blocked:
+            return found.node
+        return self.add(library.tie_down(self.read(found.node.blob), keep_relative=False), found.node.executable)
+
+    def edit(self, path: bytes, node: File, elf: Elf) -> File:
+        """A library of the output, which looks for others where its artifact has them."""
+        if (
+            not elf.runpath
+            and not any(not one.startswith(b"$") for one in elf.rpath)
+            and not any(b"/" in n for n in elf.needed)
+        ):
+            return node
+        try:
+            return self.add(library.tie_down(self.read(node.blob), keep_relative=True), node.executable)
+        except Error as error:
+            raise BadProgram(path, error) from None
+
+    # -- programs --
+
+    def rewrite(self, program: _Program, closure: Closure) -> File:
+        path, launch = program.path, program.launch
+        origin = b"$ORIGIN/" + up(path)
+        needed: list[bytes] = []
+        for name, found in closure.names:
+            if found is None:
+                needed.append(name)
+            else:
+                needed.append(origin + self.place(launch, base(name), found))
+        own = [origin + entry for entry in self.own_run_path(program)]
+        run_path = (*dict.fromkeys([*own, origin + b"lib"] if self.has_lib() else own), origin + launch.path + b"/lib")
+        wiring = Wiring(
+            up(path) + launch.path + b"/ld.so",
+            path.count(b"/"),
+            () if is_musl(launch.loader.triplet) else tuple(dict.fromkeys(needed)),
+            run_path,
+            self.defaults_of(path),
+        )
+        try:
+            return self.add(graft(self.read(program.node.blob), wiring, self.bootstrap.graft), True)
+        except Error as error:
+            raise BadProgram(path, error) from None
+
+    def has_lib(self) -> bool:
+        return any(parent(path) == b"lib" for path, _, _ in self.libraries)
+
+    def own_run_path(self, program: _Program) -> Iterable[bytes]:
+        """The directories of the program's own run path that are in the artifact."""
+        for entry in program.elf.runpath or program.elf.rpath:
+            inner = _normal(_at(entry, parent(program.opened)))
+            own = self.namespace.own(inner) if inner is not None else None
+            if own is not None:
+                yield own
+
+    def defaults_of(self, path: bytes) -> tuple[bytes, ...]:
+        found = self.defaults.get(path, ())
+        return tuple(f"{name}={value}".encode().replace(b"{root}", ROOT) for name, value in found)
+
+    # -- scripts --
+
+    def interpreter_of(self, path: bytes, shebang: Shebang) -> tuple[bytes, tuple[bytes, ...]] | None:
+        """The interpreter's place in the artifact, and its arguments; None: the host provides it."""
+        name, arguments = shebang.interpreter, tuple(filter(None, [shebang.argument]))
+        searched = False
+        if name in (b"/usr/bin/env", b"/bin/env"):
+            words = shebang.argument.split()
+            split = words[:1] == [b"-S"]
+            if split:
+                words = words[1:]
+            plain = words and not any(set(word) & set(b"'\"\\$=") or word.startswith(b"-") for word in words[:1])
+            if not plain or (len(words) > 1 and not split):
+                raise NoInterpreter(path, shebang.interpreter + b" " + shebang.argument)
+            name, arguments, searched = words[0], tuple(words[1:]), True
+        if name.decode(errors="surrogateescape") in self.settings.host_interpreters:
+            return None
+        folders = [PREFIX + b"/bin/", PREFIX + b"/sbin/", b"usr/bin/", b"bin/"] if searched and b"/" not in name else [b""]
+        for folder in folders:
+            opened = folder + name.lstrip(b"/")
+            found = self.namespace.file(opened)
+            if found is None:
+                continue
+            own = self.namespace.own(opened) or self.namespace.own(found[0])
+            if own is not None:
+                return own, arguments
+            if base(name) in SHELLS:
+                return self.shell(path, base(name), *found), arguments
+        raise NoInterpreter(path, name)
+
+    def shell(self, script: bytes, name: bytes, real: bytes, node: File) -> bytes:
+        elf = Loader(self.namespace, self.read, "x86_64-linux-gnu").elf(node)
+        if elf is None or elf.kind is not Kind.PROGRAM:
+            raise NoInterpreter(script, real)
+        try:
+            launch = self.launch(elf)
+        except NotForThisMachine as error:
+            raise BadProgram(real, error) from None
+        launch.shells[name] = (real, node, elf)
+        return launch.path + b"/bin/" + name
+
+    def launch_script(self, path: bytes, interpreter: bytes, arguments: tuple[bytes, ...]) -> File:
+        settings = Config(
+            up(path) + interpreter, path.count(b"/"), self.defaults_of(path), up(path) + place_of(path), arguments
+        )
+        return self.add(write_launcher(settings, self.bootstrap.script), True)
+
+
+def note_owner(launch: _Launch, opened: bytes) -> Elf:
+    """What the file is that has a dlopen note."""
+    found = launch.loader.namespace.file(opened)
+    elf = launch.loader.elf(found[1]) if found else None
+    assert elf is not None
+    return elf
+
+
+def _plain(elf: Elf) -> Elf:
+    """The same, without its notes, which are being followed already."""
+    return dataclasses.replace(elf, dlopen=())
+
+
+def _fits(elf: Elf, *, musl: bool) -> bool:
+    """Whether programs of one C library may load the library: nobody links with both."""
+    other = any(name.startswith((b"libc.musl-", b"ld-musl-")) or name == b"libc.so" for name in elf.needed)
+    return other if musl else not other
+
+
+def _at(entry: bytes, directory: bytes) -> bytes:
+    """A run path's entry, seen from a directory."""
+    return entry.replace(b"${ORIGIN}", b"$ORIGIN").replace(b"$ORIGIN", directory)
+
+
+def _normal(path: bytes) -> bytes | None:
+    """The path without ``.``, ``..`` and empty names, or None when it goes above the top."""
+    done: list[bytes] = []
+    for name in path.split(b"/"):
+        if name == b"..":
+            if not done:
+                return None
+            done.pop()
+        elif name not in (b"", b"."):
+            done.append(name)
+    return b"/".join(done)
