@@ -15,7 +15,8 @@ from builder.imports_key import import_action
 from builder.lockfile import Lock
 from builder.recipe import BadRecipe, Buildable, Local, Recipe, Source, System, closure
 from builder.steps import Part
-from launcher.settings import PackSettings, pack_action
+from launcher import bootstrap
+from launcher.settings import Settings
 from store import artifacts
 from store.action import Action
 from store.digest import Digest
@@ -133,7 +134,7 @@ class Known:
             return None
         build = steps.build_action(recipe, root)
         output = self.tree_of(build)
-        artifact = output and self.tree_of(pack_action(output, root, pack_settings(recipe)))
+        artifact = output and self.tree_of(steps.pack_action(output, root, pack_settings(recipe), bootstrap.load().digest))
         return Built(recipe, output, build, artifact) if output and artifact else None
 
     def _recipe(self, recipe: Recipe) -> Built | None:
@@ -171,11 +172,11 @@ def local_tree(source: Local) -> tuple[Manifest, bytes]:
     return Manifest([(name, File(Digest.of(data), len(data), executable))]), data
 
 
-def pack_settings(recipe: Recipe) -> PackSettings:
+def pack_settings(recipe: Recipe) -> Settings:
     """What packing has to know of a recipe."""
-    return PackSettings(
-        environment=recipe.environment,
+    return Settings(
+        environment=tuple((program, tuple(variables.items())) for program, variables in recipe.environment.items()),
         dlopen=recipe.dlopen,
-        allow_missing=recipe.allow_missing,
+        missing=recipe.missing,
         host_interpreters=recipe.host_interpreters,
     )

@@ -18,7 +18,8 @@ from builder.known import Built, Known, artifact_path, inputs, local_tree, pack_
 from builder.progress import Progress, Task
 from builder.recipe import Buildable, Local, Recipe, Source, System, closure
 from builder.steps import heading
-from launcher import pack
+from launcher import bootstrap, pack
+from launcher.settings import Settings
 from store import artifacts
 from store.action import Action
 from store.digest import Digest
@@ -200,7 +201,7 @@ class Realiser:
         if self.known.tree_of(select) is None:
             with self.store.batch() as batch:
                 self._record(batch, select, "bubblewrap", batch.add_manifest(tools.bwrap_output(tree)), time.time())
-        artifact = self._pack("bubblewrap", self._need(select), root, pack.Settings())
+        artifact = self._pack("bubblewrap", self._need(select), root, Settings())
         place = artifacts.check_out(
             self.store, self.store.read_manifest(artifact), name="bubblewrap", version=tools.SYSTEM.version
         )
@@ -281,8 +282,9 @@ class Realiser:
             return f"`builder shell --failed {recipe.position.file}` enters its sandbox, as the failure left it."
         return f"`builder log {recipe.position.file}` shows all of its output; build with --keep-failed to enter its sandbox."
 
-    def _pack(self, label: str, output: Digest, root: Digest, settings: pack.Settings) -> Digest:
-        action = pack.action(output, root, settings)
+    def _pack(self, label: str, output: Digest, root: Digest, settings: Settings) -> Digest:
+        code = bootstrap.load()
+        action = steps.pack_action(output, root, settings, code.digest)
         known = self.known.held(action)
         if known is not None:
             return known
@@ -292,6 +294,7 @@ class Realiser:
                 self.store.read_manifest(output),
                 self.store.read_manifest(root),
                 settings,
+                bootstrap=code,
                 read=self.store.read_blob,
                 add=lambda data, executable: batch.add_bytes(data, executable=executable),
             )

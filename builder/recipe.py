@@ -160,8 +160,8 @@ class Recipe:
     those of their own inputs. ``check`` is run by busybox's ``sh`` on a root that holds nothing but busybox and the artifact.
 
     ``variables`` are set for the script. ``environment`` maps a program's path to variables that its launcher sets where
-    the user has not; ``{artifact}`` in a value stands for the artifact's root. ``dlopen`` names libraries that programs open by
-    themselves, ``allow_missing`` those that may stay unresolved, ``host_interpreters`` what ``#!`` lines may take from the
+    the user has not; ``{root}`` in a value is the artifact's own directory. ``dlopen`` names libraries that programs open by
+    themselves, ``missing`` those that may stay unresolved, ``host_interpreters`` what ``#!`` lines may take from the
     host. ``wins`` maps a path that several inputs hold to the name of the input that is right. None of ``about``,
     ``check`` and the URLs of sources has a part in what is built.
     """
@@ -176,7 +176,7 @@ class Recipe:
     variables: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     dlopen: tuple[str, ...] = ()
-    allow_missing: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     host_interpreters: tuple[str, ...] = ()
     wins: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
@@ -190,7 +190,7 @@ class Recipe:
         _check_values("sources", self.sources, (Source, Local))
         _check_values("inputs", self.inputs, (Recipe, System))
         _require(isinstance(self.limits, Limits), "limits takes Limits(...)")
-        for what in ("dlopen", "allow_missing", "host_interpreters"):
+        for what in ("dlopen", "missing", "host_interpreters"):
             _check_texts(what, getattr(self, what))
         _check_mapping("wins", self.wins)
         _check_variables("variables", self.variables)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from builder.lockfile import Lock
 from builder.recipe import Recipe, Source, System
+from launcher.settings import Settings
 from store.action import Action
 from store.codec import Value
 from store.digest import Digest
@@ -145,6 +146,11 @@ def build_action(recipe: Recipe, input_root: Digest) -> Action:
         [f"{OUT}{PREFIX}"],
     )
     return Action("build", (("input root", input_root),), settings)
+
+
+def pack_action(output: Digest, input_root: Digest, settings: Settings, bootstrap: Digest) -> Action:
+    """The key of an artifact: a changed bootstrap packs again, and builds nothing again."""
+    return Action("pack", (("output", output), ("input root", input_root)), (settings.encode(), bootstrap.raw))
 
 
 def check_action(recipe: Recipe, artifact: Digest, bare_root: Digest) -> Action:

@@ -99,3 +99,10 @@ def contents(tree: Manifest, path: Path) -> dict[str, object]:
         assert len(data) == file.size
         found[name.decode()] = ("x", data) if file.executable else data
     return found
+
+
+def stanza(name: str, version: str = "1", **fields: str) -> dict[str, str]:
+    """A paragraph of a Packages file."""
+    path = f"pool/main/{name[0]}/{name}/{name}_{version}_amd64.deb"
+    base = {"Package": name, "Version": version, "Architecture": "amd64", "Filename": path, "Size": "1", "SHA256": "0" * 64}
+    return {**base, **fields}
