@@ -34,7 +34,8 @@ def content(store: Store) -> list[tuple[object, ...]]:
             "SELECT action, kind, label, output, started FROM results ORDER BY action",
             "SELECT action, position, label, tree FROM inputs ORDER BY action, position",
             "SELECT folder, name, version, digest FROM artifacts ORDER BY folder",
-            "SELECT digest, files, trees.size, path, blob, executable FROM trees LEFT JOIN entries ON id = tree ORDER BY digest, path",
+            "SELECT digest, files, path, blob, executable FROM trees LEFT JOIN entries ON id = tree ORDER BY digest, path",
+            "SELECT digest, size FROM trees ORDER BY digest",
         )
         return [tuple(db.execute(query).fetchall()) for query in queries]
 
