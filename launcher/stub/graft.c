@@ -126,8 +126,7 @@ __attribute__((used)) uint64_t launch(long *from, long *to)
     int known = find_directory(&path, invoked);
     aux = move_block(from, to, &path, known, path.bytes + PATH);
     if (!known) expand_origin(path.bytes, bias);
-    add(&path, "/");
-    add(&path, string_at(config.interpreter));
+    join(&path, string_at(config.interpreter), known);
     *value_of(aux, AT_BASE) = map_interpreter(path.bytes, *value_of(aux, AT_PAGESZ), &start);
     *value_of(aux, AT_PHDR) = config.table + bias;
     *value_of(aux, AT_PHNUM) = config.headers;

@@ -52,6 +52,17 @@ static void cut(struct text *t, int keep_slash)
     t->bytes[t->length] = 0;
 }
 
+/* Go on with a path that is seen from the directory in `t`. One that goes through no symlink is shortened by each `..`. */
+static void join(struct text *t, const char *path, int known)
+{
+    while (known && path[0] == '.' && path[1] == '.' && path[2] == '/') {
+        cut(t, 0);
+        path += 3;
+    }
+    add(t, "/");
+    add(t, path);
+}
+
 static const char *string_at(uint32_t place) { return (const char *)&config + place; }
 
 static struct aux *auxiliary(long *block)

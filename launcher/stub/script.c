@@ -41,10 +41,8 @@ __attribute__((used)) uint64_t launch(long *from, long *to)
     const char **rest = (const char **)(block + 1 + (*block > 0)), **argv = rest - before - 2, **next = argv;
 
     add_bytes(&script, directory.bytes, directory.length);
-    add(&script, "/");
-    add(&script, string_at(config.script));
-    add(&directory, "/");
-    add(&directory, string_at(config.interpreter));
+    join(&script, string_at(config.script), known);
+    join(&directory, string_at(config.interpreter), known);
 
     /* A script that was started through a symlink beside it may want to know the symlink's name. */
     const char *name = invoked;
