@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -101,17 +102,14 @@ def test_essential_packages() -> None:
     assert index(stanza("b", Essential="yes"), stanza("a", Essential="yes"), stanza("c")).essential == ["a", "b"]
 
 
+alternatives = st.sampled_from(["a", "b (>= 2)", "c (<< 2)", "d", "e (= 1)", "v", "v (>= 1)", "none"])
+groups = st.lists(alternatives, min_size=1, max_size=3).map(" | ".join)
 packages = st.lists(
     st.builds(
         stanza,
         st.sampled_from("abcdefgh"),
         version=st.sampled_from(["1", "2", "2~"]),
-        Depends=st.lists(
-            st.lists(
-                st.sampled_from(["a", "b (>= 2)", "c (<< 2)", "d", "e (= 1)", "v", "v (>= 1)", "none"]), min_size=1, max_size=3
-            ).map(" | ".join),
-            max_size=3,
-        ).map(", ".join),
+        Depends=st.lists(groups, max_size=3).map(", ".join),
         Provides=st.sampled_from(["", "v", "v (= 2)", "a, v"]),
     ),
     max_size=12,
@@ -119,23 +117,18 @@ packages = st.lists(
 
 
 @given(packages, st.lists(st.sampled_from("abcdefgh"), max_size=3), st.randoms(use_true_random=False))
-def test_an_answer_is_closed_and_always_the_same(
-    stanzas: list[dict[str, str]], wanted: list[str], shuffle: random.Random
-) -> None:
-    found = Index(stanzas)
+def test_an_answer_is_closed_and_the_same(stanzas: list[dict[str, str]], wanted: list[str], mix: random.Random) -> None:
+    stanzas = list({(fields["Package"], fields["Version"]): fields for fields in stanzas}.values())
     try:
-        chosen = resolve(found, wanted)
+        chosen = resolve(Index(stanzas), wanted)
     except (Unsatisfied, UnknownPackage):
         return
+    # With nothing else there, the same is found: so every dependency is fulfilled from within.
     have = {(package.name, package.version) for package in chosen}
     kept = [fields for fields in stanzas if (fields["Package"], fields["Version"]) in have]
-    # With nothing else there, the same is found: so every dependency is fulfilled from within.
-    assert {p.name for p in resolve(Index(kept), [p.name for p in chosen])} == {p.name for p in chosen}
-    distinct = {(f["Package"], f["Version"]): f for f in stanzas}
-    mixed = list(distinct.values())
-    first = [(p.name, p.version) for p in resolve(Index(mixed), wanted)]
-    shuffle.shuffle(mixed)
-    assert [(p.name, p.version) for p in resolve(Index(mixed), reversed(wanted))] == first
+    assert resolve(Index(kept), [package.name for package in chosen]) == chosen
+    mix.shuffle(stanzas)
+    assert resolve(Index(stanzas), reversed(wanted)) == chosen
 
 
 def test_a_damaged_index() -> None:
@@ -159,7 +152,7 @@ TEXT = b"Package: a\nDescription: x\n long\n .\n text\nSize: 1\n\n\nPackage: b\n
 @given(st.lists(st.integers(0, len(TEXT))))
 def test_paragraphs_may_come_in_any_pieces(cuts: list[int]) -> None:
     marks = [0, *sorted(cuts), len(TEXT)]
-    pieces = [TEXT[a:b] for a, b in zip(marks, marks[1:], strict=False)]
+    pieces = [TEXT[a:b] for a, b in itertools.pairwise(marks)]
     assert list(paragraphs(pieces)) == [
         {"Package": "a", "Description": "x\nlong\n.\ntext", "Size": "1"},
         {"Package": "b", "Tag": "c::d,\ne"},
