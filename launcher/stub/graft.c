@@ -46,7 +46,8 @@ static int is_interpreter(const struct image *i, long bytes, uint64_t page, uint
     *size = 0;
     for (const struct segment *s = i->segments; s < i->segments + h->phnum; s++) {
         if (s->type != PT_LOAD) continue;
-        if (s->address < *size || s->address >> 40 || s->memory_size >> 40 || !s->file_size) return 0;
+        if (s->address < *size || s->address >> 40 || s->memory_size >> 40) return 0;
+        if (!s->file_size && (!*size || !s->memory_size)) return 0;
         if (s->file_size > s->memory_size || (s->address - s->offset) % page) return 0;
         if (s->file_size < s->memory_size && !(s->flags & PF_W)) return 0;
         *size = (s->address + s->memory_size + page - 1) & -page;
@@ -73,12 +74,12 @@ static uint64_t map_interpreter(const char *path, uint64_t page, uint64_t *entry
             /* The first mapping is as large as all of them together, so that nothing else gets between. */
             base = map(path, 0, size - start, protection, MAP_PRIVATE, fd, s->offset - skew) - start;
             first = 0;
-        } else {
+        } else if (s->file_size) {
             map(path, base + start, s->file_size + skew, protection, MAP_PRIVATE | MAP_FIXED, fd, s->offset - skew);
         }
         if (s->file_size < s->memory_size) {
             /* All of the last page: glibc's first allocations lie behind the segment's end, and have to be zero. */
-            uint64_t end = s->address + s->file_size, pages = (end + page - 1) & -page, last = s->address + s->memory_size;
+            uint64_t end = s->file_size ? s->address + s->file_size : start, pages = (end + page - 1) & -page, last = s->address + s->memory_size;
             for (char *p = (char *)(base + end); p < (char *)(base + pages); p++) *p = 0;
             if (last > pages) map(path, base + pages, last - pages, protection, MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS, -1, 0);
         }

@@ -1,0 +1,146 @@
+"""Launchers that run. Their interpreter is one of ours, which prints what it was given."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher import graft
+from launcher.bootstrap import load
+from launcher.config import ROOT
+from launcher.graft import Wiring
+from tests.launcher.programs import library, probe, program, start, values
+
+FOO = library("libfoo.so.1")
+DEFAULTS = (b"NEW=" + ROOT + b"/share:" + ROOT, b"OTHER=1", b"THIRD=3")
+
+
+def make(folder: Path, *, defaults: tuple[bytes, ...] = (), flags: tuple[str, ...] = ()) -> Path:
+    """A launcher at ``folder/bin/prog`` with its interpreter."""
+    wiring = Wiring(b"../.launch/x/ld.so", 1, (b"$ORIGIN/../.launch/x/lib/libfoo.so.1",), (b"$ORIGIN/../.launch/x/lib",), defaults)
+    data = graft.graft(program(*flags, needs=(("libfoo.so.1", FOO),), calls="f();"), wiring, load().graft)
+    path = folder / "bin" / "prog"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(data)
+    path.chmod(0o755)
+    interpreter = folder / ".launch/x/ld.so"
+    interpreter.parent.mkdir(parents=True)
+    interpreter.write_bytes(probe())
+    return path
+
+
+@pytest.mark.parametrize("flags", [(), ("-no-pie",), ("-Wl,-z,norelro", "-s"), ("-Wl,-z,max-page-size=0x200000",)])
+def test_the_interpreter_sees_a_program_that_the_kernel_could_have_started(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    path = make(tmp_path / "a b:c", flags=flags)
+    status, lines = start(path, "one", "two words", "", name="zero", env={"A": "1", "B": "2"})
+    assert status == 7, lines
+    assert values(lines, "argv") == ["zero", "one", "two words", ""]
+    assert values(lines, "env") == ["A=1", "B=2"]
+    assert values(lines, "aligned") == ["0"]
+    assert values(lines, "execfn") == [str(path)]
+    assert values(lines, "first") == ["6"]  # PT_PHDR: glibc learns from it where the program is
+    assert values(lines, "interp") == [str(tmp_path / "a b:c/.launch/x/ld.so")]
+    original = program(*flags, needs=(("libfoo.so.1", FOO),), calls="f();")
+    # bias is the difference between where the second table is and says it is, so this is the program's own entry.
+    assert int(values(lines, "entry")[0], 16) == struct.unpack_from("<Q", original, 24)[0]
+    assert values(lines, "needed") == ["$ORIGIN/../.launch/x/lib/libfoo.so.1", "libfoo.so.1"]
+    assert values(lines, "rpath") == ["$ORIGIN/../.launch/x/lib"]
+    assert "dirty" not in lines
+
+
+def test_a_second_graft_gives_the_same_file(tmp_path: Path) -> None:
+    data = make(tmp_path).read_bytes()
+    wiring = Wiring(b"../.launch/x/ld.so", 1, (b"$ORIGIN/../.launch/x/lib/libfoo.so.1",), (b"$ORIGIN/../.launch/x/lib",))
+    assert graft.graft(data, wiring, load().graft) == data
+
+
+def test_another_graft_replaces_the_first(tmp_path: Path) -> None:
+    path = make(tmp_path)
+    path.chmod(0o755)
+    path.write_bytes(graft.graft(path.read_bytes(), Wiring(b"../ld", 1, (), (b"$ORIGIN/other",)), load().graft))
+    shutil.copy(tmp_path / ".launch/x/ld.so", tmp_path / "ld")
+    status, lines = start(path)
+    assert (status, values(lines, "needed"), values(lines, "rpath")) == (7, ["libfoo.so.1"], ["$ORIGIN/other"])
+
+
+def test_defaults_are_set_unless_the_user_did(tmp_path: Path) -> None:
+    path = make(tmp_path / "x", defaults=DEFAULTS)
+    root = str(tmp_path / "x")
+    _, lines = start(path, "a", env={"FIRST": "f", "OTHER": "mine", "NEWER": "", "NE": "W"})
+    assert values(lines, "env") == ["FIRST=f", "OTHER=mine", "NEWER=", "NE=W", f"NEW={root}/share:{root}", "THIRD=3"]
+    assert values(lines, "argv") == [str(path), "a"]
+    assert values(lines, "execfn") == [str(path)]
+    assert values(lines, "aligned") == ["0"]
+    _, lines = start(path, env={"OTHER": "", "NEW": "", "THIRD": ""})
+    assert values(lines, "env") == ["OTHER=", "NEW=", "THIRD="]
+
+
+def test_ten_thousand_arguments(tmp_path: Path) -> None:
+    arguments = [str(n) for n in range(10_000)]
+    path = make(tmp_path, defaults=DEFAULTS)
+    _, lines = start(path, *arguments, env={f"V{n}": "x" * 100 for n in range(1000)})
+    assert values(lines, "argv")[1:] == arguments
+    assert len(values(lines, "env")) == 1003
+
+
+def test_it_is_found_through_symlinks_and_path(tmp_path: Path) -> None:
+    path = make(tmp_path / "real")
+    (tmp_path / "one").symlink_to(path)
+    (tmp_path / "two").symlink_to("one")
+    (tmp_path / "folder").symlink_to("real/bin")
+    for way in (tmp_path / "two", tmp_path / "folder/prog", Path(os.path.relpath(path))):
+        assert start(way)[0] == 7
+    done = subprocess.run(["prog"], env={"PATH": str(path.parent)}, check=False, capture_output=True)
+    assert done.returncode == 7
+
+
+def test_a_long_path(tmp_path: Path) -> None:
+    folder = tmp_path.joinpath(*["n" * 200] * 15)
+    assert start(make(folder), "x")[0] == 7
+
+
+def test_no_interpreter(tmp_path: Path) -> None:
+    path = make(tmp_path)
+    place = tmp_path / ".launch/x/ld.so"
+    place.unlink()
+    assert start(path) == (121, [f"launcher: {place}: cannot be opened, error 2"])
+    place.mkdir()
+    assert start(path) == (121, [f"launcher: {place}: cannot be read, error 21"])
+
+
+@given(st.data())
+def test_a_damaged_interpreter_is_refused_or_started(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    folder = tmp_path_factory.mktemp("damaged")
+    path = make(folder)
+    broken = bytearray(probe())
+    length = 64 + 56 * struct.unpack_from("<H", broken, 56)[0]
+    for _ in range(data.draw(st.integers(1, 3))):
+        broken[data.draw(st.integers(0, length - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.sampled_from([len(broken), len(broken), 0, 63, 64, 200, length]))
+    (folder / ".launch/x/ld.so").write_bytes(broken[:cut])
+    status, lines = start(path)
+    shutil.rmtree(folder)
+    # What its headers allow is done as the kernel would do it, and may then crash in its own code.
+    if status == 121:
+        assert lines[-1].startswith("launcher: ")
+    else:
+        assert status == 7 or status < 0
+
+
+@pytest.mark.parametrize(
+    "offset, value", [(18, b"\x03\x00"), (4, b"\x01"), (16, b"\x02\x00"), (56, b"\xff\xff"), (0, b"\0"), (32, b"\xff" * 8)]
+)
+def test_what_is_no_interpreter(tmp_path: Path, offset: int, value: bytes) -> None:
+    path = make(tmp_path)
+    place = tmp_path / ".launch/x/ld.so"
+    broken = bytearray(probe())
+    broken[offset : offset + len(value)] = value
+    place.write_bytes(broken)
+    assert start(path) == (121, [f"launcher: {place}: is no interpreter for this program"])
