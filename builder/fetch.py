@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.parse import unquote, urljoin, urlsplit
 
 import urllib3
@@ -416,21 +416,25 @@ class _Body:
 class _Network:
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
-        self._pools: dict[str, urllib3.PoolManager] = {}
+        self._pools: dict[tuple[str, bool], urllib3.PoolManager] = {}
         self._lock = threading.Lock()
 
-    def _pool(self, proxy: str) -> urllib3.PoolManager:
+    def _pool(self, proxy: str, *, safe: bool) -> urllib3.PoolManager:
         with self._lock:
-            if proxy not in self._pools:
-                context = tls.context()
-                size = {"maxsize": self._jobs, "num_pools": 2 * self._jobs, "ssl_context": context}
-                if proxy:
-                    address, login = _without_login(proxy if "://" in proxy else f"http://{proxy}")
-                    headers = urllib3.make_headers(proxy_basic_auth=login) if login else {}
-                    self._pools[proxy] = urllib3.ProxyManager(address, proxy_headers=headers, **size)  # type: ignore[arg-type]
-                else:
-                    self._pools[proxy] = urllib3.PoolManager(**size)  # type: ignore[arg-type]
-            return self._pools[proxy]
+            if (proxy, safe) not in self._pools:
+                self._pools[proxy, safe] = self._new_pool(proxy, safe)
+            return self._pools[proxy, safe]
+
+    def _new_pool(self, proxy: str, safe: bool) -> urllib3.PoolManager:
+        options: dict[str, Any] = {"maxsize": self._jobs, "num_pools": 2 * self._jobs}
+        if safe or proxy.startswith("https:"):
+            # It takes a while to read all of a system's certificates, and a mirror of Debian seldom needs them.
+            options["ssl_context"] = tls.context()
+        if not proxy:
+            return urllib3.PoolManager(**options)
+        address, login = _without_login(proxy if "://" in proxy else f"http://{proxy}")
+        headers = urllib3.make_headers(proxy_basic_auth=login) if login else {}
+        return urllib3.ProxyManager(address, proxy_headers=headers, **options)
 
     @contextlib.contextmanager
     def open(self, where: Place, start: int, validator: str) -> Iterator[_Body]:
@@ -473,7 +477,7 @@ class _Network:
         timeout = urllib3.Timeout(connect=CONNECT, read=READ)
         for _ in range(MAX_REDIRECTS):
             sent = headers | (urllib3.make_headers(basic_auth=login) if login else {})
-            response = self._pool(where.proxy).request(
+            response = self._pool(where.proxy, safe=url.startswith("https:")).request(
                 "GET",
                 url,
                 headers=sent,

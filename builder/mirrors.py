@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -122,17 +122,17 @@ class Mirrors:
         return "" if proxy == "DIRECT" else proxy
 
 
-def find(configuration: Path, environment: Mapping[str, str], *, root: Path = Path("/"), home: Path | None = None) -> Mirrors:
+def find(configuration: Path, environment: Mapping[str, str], *, root: Path = Path("/")) -> Mirrors:
     """The mirrors of the user's file ``configuration``, and of the machine where it is silent. Raises BadConfiguration.
 
-    ``environment`` gives http_proxy, https_proxy, no_proxy and the variables of pip and npm; ``root`` is where the
+    ``environment`` gives HOME, http_proxy, https_proxy, no_proxy and the variables of pip and npm; ``root`` is where the
     machine's files are.
     """
     chosen, proxies = _user(configuration)
-    machine = {
+    machine: dict[str, Callable[[], Iterator[str]]] = {
         "debian": lambda: _apt(root),
-        "pypi": lambda: _pip(environment, root, home),
-        "npm": lambda: _npm(environment, root, home),
+        "pypi": lambda: _pip(environment, root),
+        "npm": lambda: _npm(environment, root),
     }
     bases = {kind: _unique(chosen[kind]) if kind in chosen else _unique(machine[kind]()) for kind in KINDS}
     lower = {name.lower(): value for name, value in environment.items()}
@@ -280,12 +280,13 @@ def _apt_settings(text: str) -> Iterator[tuple[str, str]]:
 # -- pip and npm --
 
 
-def _pip(environment: Mapping[str, str], root: Path, home: Path | None) -> Iterator[str]:
+def _pip(environment: Mapping[str, str], root: Path) -> Iterator[str]:
     named = []
     if file := environment.get("PIP_CONFIG_FILE"):
         named.append(Path(file))
-    if home:
-        named += [home / ".config/pip/pip.conf", home / ".pip/pip.conf"]
+    if home := environment.get("HOME"):
+        settings = Path(environment.get("XDG_CONFIG_HOME") or Path(home, ".config"))
+        named += [settings / "pip/pip.conf", Path(home, ".pip/pip.conf")]
     named += [root / "etc/pip.conf", root / "etc/xdg/pip/pip.conf"]
     found = [environment.get("PIP_INDEX_URL", ""), *environment.get("PIP_EXTRA_INDEX_URL", "").split()]
     for path in named:
@@ -303,9 +304,10 @@ def _pip(environment: Mapping[str, str], root: Path, home: Path | None) -> Itera
             yield base
 
 
-def _npm(environment: Mapping[str, str], root: Path, home: Path | None) -> Iterator[str]:
+def _npm(environment: Mapping[str, str], root: Path) -> Iterator[str]:
+    home = environment.get("HOME")
     lower = {name.lower(): value for name, value in environment.items()}
     found = [lower.get("npm_config_registry", "")]
-    for path in [*([home / ".npmrc"] if home else []), root / "etc/npmrc", root / "usr/etc/npmrc"]:
+    for path in [*([Path(home, ".npmrc")] if home else []), root / "etc/npmrc", root / "usr/etc/npmrc"]:
         found += re.findall(r"^\s*registry\s*=\s*(\S+)\s*$", _read(path), re.MULTILINE)
     yield from (base for base in found if _is_base(base))
