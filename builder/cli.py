@@ -33,28 +33,25 @@ Recipes are Python modules: building one runs its code. Build only what you woul
 
 
 def parser(only: str | None = None) -> argparse.ArgumentParser:
-    """The parser of the whole command line; with ``only``, of that command's arguments alone (the others stay names)."""
+    """The parser of the whole command line, or with ``only`` of one that has that command and no other."""
     top = argparse.ArgumentParser(
         prog="builder", description=ABOUT, epilog=MORE, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     top.add_argument("--version", action="version", version=f"builder {VERSION}")
     top.add_argument("--store", metavar="DIR", help="the store's folder (default: BUILDER_STORE, or ~/.local/share/builder)")
-    commands = top.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for name, about in COMMANDS.items():
-        if only is None or only == name:
-            module = importlib.import_module(f"builder.commands.{name}")
-            text = str(module.__doc__)
-            inner = commands.add_parser(
-                name,
-                help=about,
-                description=text,
-                formatter_class=argparse.RawDescriptionHelpFormatter,
-                allow_abbrev=False,
-            )
-            module.arguments(inner)
-            inner.set_defaults(run=module.run)
-        else:
-            commands.add_parser(name, help=about)
+    # The program's name is given because argparse would format a whole usage to find it, for every command.
+    commands = top.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True, prog="builder")
+    for name in COMMANDS if only is None else (only,):
+        module = importlib.import_module(f"builder.commands.{name}")
+        inner = commands.add_parser(
+            name,
+            help=COMMANDS[name],
+            description=str(module.__doc__),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        module.arguments(inner)
+        inner.set_defaults(run=module.run)
     return top
 
 
@@ -80,17 +77,17 @@ def _interrupt(number: int, frame: object) -> None:  # noqa: ARG001
     raise KeyboardInterrupt
 
 
-def _command_in(words: Sequence[str]) -> str:
-    """The command's name in ``words``, so that no other command's module is imported; an unknown one is found by argparse."""
+def _command_in(words: Sequence[str]) -> str | None:
+    """The command's name in ``words``, so that no other command's module is imported. None: all are needed, to explain."""
     skip = False
     for word in words:
         if skip:
             skip = False
         elif word == "--store":
             skip = True
-        elif not word.startswith("-"):
-            return word
-    return ""
+        elif not word.startswith("--store="):
+            return word if word in COMMANDS else None
+    return None
 
 
 def _say(message: str, hint: str, status: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -278,9 +279,10 @@ class Realiser:
         return output
 
     def _way_in(self, recipe: Recipe) -> str:
+        file = os.path.relpath(recipe.position.file)
         if self.options.keep_failed:
-            return f"`builder shell --failed {recipe.position.file}` enters its sandbox, as the failure left it."
-        return f"`builder log {recipe.position.file}` shows all of its output; build with --keep-failed to enter its sandbox."
+            return f"`builder shell --failed {file}` enters its sandbox, as the failure left it."
+        return f"`builder log {file}` shows all of its output; build with --keep-failed to enter its sandbox."
 
     def _pack(self, label: str, output: Digest, root: Digest, settings: Settings) -> Digest:
         code = bootstrap.load()

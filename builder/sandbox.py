@@ -102,6 +102,7 @@ def run(bwrap: Path, sandbox: Sandbox, *, output: Callable[[bytes], None], cance
             pass_fds=(status_write,),
             env={},
             cwd="/",
+            umask=0o022,
             # Ctrl-C goes to this process alone, which then decides; bubblewrap dies with the thread that started it.
             start_new_session=True,
         )
