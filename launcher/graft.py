@@ -61,6 +61,8 @@ PAGE = {62: 0x1000, 183: 0x10000}
 # shown the second table; they go only where a linker made no PT_PHDR.
 _SPARE = (PT_INTERP, PT_PHDR, PT_NULL, PT_GNU_EH_FRAME, PT_NOTE)
 _ALIGN = 16
+# Above all addresses of a process (TASK_SIZE on x86-64 with four-level page tables).
+_TOP = 1 << 47
 # What the sections of the program are called once others have their names.
 _RENAMED = {b".dynamic": b".launcher.was.dynamic", b".dynstr": b".launcher.was.dynstr"}
 
@@ -303,7 +305,10 @@ def _open(data: bytes) -> _Program:
     covered = _end(header, segments, sections, end)
     if data[covered:].strip(b"\0"):
         raise PayloadBehind(len(data) - covered)
-    program = _Program(data[: header.shoff] if end == len(data) else data, header, segments, sections, names)
+    # The section headers are written anew, so those at the end need not stay.
+    if sections and end == len(data) and _end(header, segments, sections, 0) <= header.shoff:
+        data = data[: header.shoff]
+    program = _Program(data, header, segments, sections, names)
     code = next((s for s in segments if s.type == PT_LOAD and s.address <= header.entry < s.address + s.file_size), None)
     known = config.read(data, code.offset) if code else None
     if code and known:
@@ -311,7 +316,20 @@ def _open(data: bytes) -> _Program:
     for kind in (PT_INTERP, PT_DYNAMIC, PT_LOAD):
         if not any(segment.type == kind for segment in program.segments):
             raise BadElf(f"a dynamic program without a program header of the type {kind}")
+    _check_loads(program)
     return program
+
+
+def _check_loads(program: _Program) -> None:
+    """Refuse what the kernel would refuse, so that the new segments have addresses above all others."""
+    end = 0
+    for segment in program.segments:
+        if segment.type == PT_LOAD:
+            if segment.address < end or segment.memory_size >= _TOP or segment.address >= _TOP:
+                raise BadElf("its segments do not ascend")
+            if segment.offset + segment.file_size > len(program.data) or segment.file_size > segment.memory_size:
+                raise BadElf("a segment is cut off")
+            end = segment.address + segment.memory_size
 
 
 def _end(header: Header, segments: list[Segment], sections: list[Section], table: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
 import subprocess
@@ -79,7 +80,8 @@ class Blobs:
     def tree(self, entries: dict[str, bytes | Node], *, executable: bool = True) -> Manifest:
         """A manifest of paths to file contents or nodes."""
         pairs: Iterable[tuple[bytes, Node]] = (
-            (path.encode(), self.add(value, executable) if isinstance(value, bytes) else value) for path, value in entries.items()
+            (path.encode(), self.add(value, executable) if isinstance(value, bytes) else value)
+            for path, value in entries.items()
         )
         return Manifest.with_parents(pairs)
 
@@ -100,8 +102,18 @@ class Blobs:
                     place.chmod(0o555 if node.executable else 0o444)
 
 
-def start(path: Path, *arguments: str, name: str | None = None, env: dict[str, str] | None = None) -> tuple[int, list[str]]:
-    """Run a program: its exit status and the lines that it printed, errors among them."""
+def start(
+    path: Path, *arguments: str, name: str | None = None, env: dict[str, str] | None = None, root: Path | None = None
+) -> tuple[int, list[str]]:
+    """Run a program: its exit status and the lines that it printed, errors among them. ``root`` is a folder to be its `/`."""
+
+    def enter() -> None:
+        if root is not None:
+            if os.geteuid() != 0 and ctypes.CDLL(None).unshare(0x10000000) != 0:  # CLONE_NEWUSER
+                os._exit(99)
+            os.chroot(root)
+            os.chdir("/")
+
     done = subprocess.run(
         [name if name is not None else str(path), *arguments],
         executable=path,
@@ -110,6 +122,7 @@ def start(path: Path, *arguments: str, name: str | None = None, env: dict[str, s
         stderr=subprocess.STDOUT,
         text=True,
         errors="surrogateescape",
+        preexec_fn=enter,
         check=False,
     )
     return done.returncode, done.stdout.splitlines()

@@ -24,7 +24,9 @@ DEFAULTS = (b"NEW=" + ROOT + b"/share:" + ROOT, b"OTHER=1", b"THIRD=3")
 
 def make(folder: Path, *, defaults: tuple[bytes, ...] = (), flags: tuple[str, ...] = ()) -> Path:
     """A launcher at ``folder/bin/prog`` with its interpreter."""
-    wiring = Wiring(b"../.launch/x/ld.so", 1, (b"$ORIGIN/../.launch/x/lib/libfoo.so.1",), (b"$ORIGIN/../.launch/x/lib",), defaults)
+    wiring = Wiring(
+        b"../.launch/x/ld.so", 1, (b"$ORIGIN/../.launch/x/lib/libfoo.so.1",), (b"$ORIGIN/../.launch/x/lib",), defaults
+    )
     data = graft.graft(program(*flags, needs=(("libfoo.so.1", FOO),), calls="f();"), wiring, load().graft)
     path = folder / "bin" / "prog"
     path.parent.mkdir(parents=True)
@@ -104,6 +106,30 @@ def test_it_is_found_through_symlinks_and_path(tmp_path: Path) -> None:
 def test_a_long_path(tmp_path: Path) -> None:
     folder = tmp_path.joinpath(*["n" * 200] * 15)
     assert start(make(folder), "x")[0] == 7
+
+
+def test_without_proc(tmp_path: Path) -> None:
+    """The interpreter could not expand $ORIGIN, so it is given the directory itself."""
+    make(tmp_path / "top/a b", defaults=DEFAULTS)
+    (tmp_path / "link").symlink_to("/top/a b/bin/prog")
+    for path in ("/top/a b/bin/prog", "/link"):
+        status, lines = start(Path(path), "x", root=tmp_path)
+        assert status == 7, lines
+        assert values(lines, "needed") == ["/top/a b/bin/../.launch/x/lib/libfoo.so.1", "libfoo.so.1"]
+        assert values(lines, "rpath") == ["/top/a b/bin/../.launch/x/lib"]
+        assert values(lines, "interp") == ["/top/a b/bin/../.launch/x/ld.so"]
+        assert values(lines, "env") == ["NEW=/top/a b/bin/../share:/top/a b/bin/..", "OTHER=1", "THIRD=3"]
+        assert values(lines, "argv") == [path, "x"]
+    _, lines = start(Path("top/a b/bin/prog"), root=tmp_path)
+    assert values(lines, "needed")[0] == "//top/a b/bin/../.launch/x/lib/libfoo.so.1"
+
+
+def test_without_proc_and_a_name_that_the_interpreter_would_take_apart(tmp_path: Path) -> None:
+    for name in ("a:b", "$LIB"):
+        make(tmp_path / name)
+        status, lines = start(Path("/", name, "bin/prog"), root=tmp_path)
+        assert (status, len(lines)) == (121, 1)
+        assert f"launcher: /{name}/bin: without /proc, and $ or :" in lines[0]
 
 
 def test_no_interpreter(tmp_path: Path) -> None:
