@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+from typing import ClassVar
 
 from setuptools import Command, setup
 from setuptools.command.build import build
@@ -58,19 +59,22 @@ class BuildStubs(Command):
     """Compile launcher/stub into launcher/stubs, in the build folder or, for an editable install, in the source tree."""
 
     description = "compile the launchers' machine code"
-    user_options = [("build-lib=", "d", "where the package is built")]
+    user_options: ClassVar[list[tuple[str, str, str]]] = [("build-lib=", "d", "where the package is built")]
     build_lib: str
     editable_mode: bool
 
     def initialize_options(self) -> None:
+        """Options as they are before any is given."""
         self.build_lib = ""
         self.editable_mode = False
 
     def finalize_options(self) -> None:
+        """Take the build folder from the command that copies the modules."""
         if not self.build_lib:
             self.set_undefined_options("build_py", ("build_lib", "build_lib"))
 
     def run(self) -> None:
+        """Compile everything."""
         for path in self.get_outputs():
             kind, machine = os.path.basename(path).removesuffix(".bin").split("-")
             self.mkpath(os.path.dirname(path))
@@ -79,21 +83,23 @@ class BuildStubs(Command):
                 file.write(data)
 
     def get_outputs(self) -> list[str]:
+        """The files that run() writes (setuptools' SubCommand protocol, as are the next two)."""
         top = "" if self.editable_mode else self.build_lib
         return [os.path.join(top, FOLDER, f"{kind}-{machine}.bin") for machine in MACHINES for kind in KINDS]
 
     def get_output_mapping(self) -> dict[str, str]:
-        # No file of the build folder is a copy of one in the source tree.
+        """Output files that are copies of source files: none."""
         return {}
 
     def get_source_files(self) -> list[str]:
+        """What a source distribution has to hold."""
         return [f"{SOURCES}/{name}" for name in sorted(os.listdir(SOURCES))]
 
 
 class Build(build):
     """The usual build, and the stubs."""
 
-    sub_commands = [*build.sub_commands, ("build_stubs", None)]
+    sub_commands: ClassVar[list[tuple[str, None]]] = [*build.sub_commands, ("build_stubs", None)]
 
 
 if __name__ == "__main__":

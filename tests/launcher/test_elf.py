@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from launcher import elf, graft, library
 from launcher.bootstrap import load
+from launcher.config import Config
 from launcher.elf import Dlopen, Kind
 from launcher.graft import Wiring
 from launcher.layout import BadElf
-from launcher.scripts import Config, write_launcher
+from launcher.scripts import write_launcher
 from tests.launcher import programs
 from tests.launcher.programs import compile_c, probe, program
 
