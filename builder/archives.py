@@ -88,6 +88,17 @@ def read_deb(file: Input, sink: Sink, label: str, *, bounds: Bounds = DEFAULT) -
         raise BadArchive(label, b"", error.message) from None
 
 
+def control_fields(file: Input, label: str) -> dict[str, str]:
+    """Every field of a Debian package's control file. Raises BadArchive."""
+    try:
+        for name, part in _ar_members(file):
+            if name.startswith(b"control.tar"):
+                return _control(Reader(part, DEFAULT), DEFAULT)
+        raise BadStream("it has no control.tar")
+    except BadStream as error:
+        raise BadArchive(label, b"", error.message) from None
+
+
 def usr_merged(tree: Manifest) -> Manifest:
     """The same tree with what lies in bin, sbin, lib, lib32, lib64 and libx32 moved into usr.
 

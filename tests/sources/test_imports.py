@@ -12,6 +12,9 @@ from builder.imports import Import, import_archives
 from builder.lockfile import LockedPackage
 from builder.progress import Silent
 from builder.recipe import Source
+from store.digest import Digest
+from store.manifest import Manifest
+from store.result import Result
 from store.store import Store
 from tests.sources.helpers import contents, deb, folder, link, member, tar
 from tests.sources.server import Server
@@ -147,3 +150,22 @@ def test_many_archives_at_once(store: Store, fetcher: Fetcher, server: Server, t
     ]
     found = run(store, fetcher, *items)
     assert found == [{f"d{n}": None, **{f"d{n}/{m}": b"%d" % m * n for m in range(30)}} for n in range(40)]
+
+
+def test_what_is_added_during_a_commit_waits_for_the_next(store: Store) -> None:
+    record = Import.of_package(LockedPackage("a", "1", "amd64", "pool/a", 1, "ab" * 32)).action.encode()
+    with store.batch() as batch:
+        batch.add_bytes(b"first")
+
+        def meanwhile() -> None:
+            batch._sync = lambda: None  # type: ignore[method-assign]
+            tree = batch.add_manifest(Manifest([(b"x", batch.add_bytes(b"second"))]))
+            batch.add_result(Result(record, "a", tree, 0, 0, "test"))
+
+        batch._sync = meanwhile  # type: ignore[method-assign]
+        batch.commit()
+        assert store.read_result(Digest.of(record)) is None
+        batch.commit()
+        result = store.read_result(Digest.of(record))
+        assert result is not None
+        assert store.holds(store.read_manifest(result.output))
