@@ -60,18 +60,17 @@ class BuildStubs(Command):
 
     description = "compile the launchers' machine code"
     user_options: ClassVar[list[tuple[str, str, str]]] = [("build-lib=", "d", "where the package is built")]
-    build_lib: str
+    build_lib: str | None
     editable_mode: bool
 
     def initialize_options(self) -> None:
         """Options as they are before any is given."""
-        self.build_lib = ""
+        self.build_lib = None
         self.editable_mode = False
 
     def finalize_options(self) -> None:
         """Take the build folder from the command that copies the modules."""
-        if not self.build_lib:
-            self.set_undefined_options("build_py", ("build_lib", "build_lib"))
+        self.set_undefined_options("build_py", ("build_lib", "build_lib"))
 
     def run(self) -> None:
         """Compile everything."""
@@ -84,6 +83,7 @@ class BuildStubs(Command):
 
     def get_outputs(self) -> list[str]:
         """The files that run() writes (setuptools' SubCommand protocol, as are the next two)."""
+        assert self.build_lib is not None
         top = "" if self.editable_mode else self.build_lib
         return [os.path.join(top, FOLDER, f"{kind}-{machine}.bin") for machine in MACHINES for kind in KINDS]
 
