@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from builder import VERSION
-from builder.commands import COMMANDS, Context
 from store.errors import Error
 
 ABOUT = "Build software from recipes into artifacts that run on any Linux."
@@ -34,6 +33,8 @@ Recipes are Python modules: building one runs its code. Build only what you woul
 
 def parser(only: str | None = None) -> argparse.ArgumentParser:
     """The parser of the whole command line, or with ``only`` of one that has that command and no other."""
+    from builder.commands import COMMANDS
+
     top = argparse.ArgumentParser(
         prog="builder", description=ABOUT, epilog=MORE, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -61,14 +62,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # A closed pipe (`builder log x | head`) ends the program quietly, like any other of its kind.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, _interrupt)
-    options = parser(_command_in(words)).parse_args(words)
     try:
+        from builder.commands import Context
+
+        options = parser(_command_in(words)).parse_args(words)
         status = options.run(options, Context.of(os.environ, options.store))
+        sys.stdout.flush()
     except KeyboardInterrupt:
         status = _say("stopped", "", 130)
     except Error as error:
         status = _say(error.message, error.hint, error.exit_code)
-    sys.stdout.flush()
     raise SystemExit(status)
 
 
@@ -79,6 +82,8 @@ def _interrupt(number: int, frame: object) -> None:  # noqa: ARG001
 
 def _command_in(words: Sequence[str]) -> str | None:
     """The command's name in ``words``, so that no other command's module is imported. None: all are needed, to explain."""
+    from builder.commands import COMMANDS
+
     skip = False
     for word in words:
         if skip:

@@ -35,7 +35,7 @@ class MissingLock(BadRecipe):
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What there is of a recipe: the input root and raw output (for a system, its root), and the artifact (for a system, none)."""
+    """What there is of a recipe: its raw output and artifact; of a system, its root and no artifact."""
 
     item: Buildable
     tree: Digest

@@ -103,7 +103,7 @@ def _reason(error: Exception) -> str:
         return f"{kind} {rest.replace('got an unexpected keyword argument', 'has no field')}"
     if isinstance(error, TypeError) and "missing" in str(error):
         kind, _, rest = str(error).partition(".__init__() ")
-        return f"{kind} is {rest.replace('required keyword-only argument', 'field').replace('required positional argument', 'field')}"
+        return f"{kind} is {rest.replace('required positional argument', 'field')}"
     if isinstance(error, ValueError) and "null bytes" in str(error):
         return "this is a binary file"
     return f"{type(error).__name__}: {error}"

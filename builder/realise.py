@@ -16,7 +16,7 @@ from builder.execute import Executor
 from builder.fetch import Fetcher
 from builder.imports import Import, import_archives
 from builder.known import Built, Known, artifact_path, inputs, local_tree, pack_settings, read_lock
-from builder.progress import Progress, Task
+from builder.progress import Progress
 from builder.recipe import Buildable, Local, Recipe, Source, System, closure
 from builder.steps import heading
 from launcher import bootstrap, pack
@@ -260,20 +260,23 @@ class Realiser:
         before = self.known.tree_of(action)
         if not again and self.known.held(action) is not None:
             return self._need(action)
-        with self.progress.task("build", label) as task:
-            with self.store.lock(f"action-{action.digest.short}", waiting=lambda: task.say("another builder is at it")):
-                # It may have been built while this one waited.
-                output = None if again else self.known.held(action)
-                if output is None:
-                    output = executor.build(
-                        action,
-                        label,
-                        self.store.read_manifest(root),
-                        limits=recipe.limits,
-                        say=task.say,
-                        keep_as=f"kept-{recipe.name}" if self.options.keep_failed else "",
-                        hint=self._way_in(recipe),
-                    )
+        lock = f"action-{action.digest.short}"
+        with (
+            self.progress.task("build", label) as task,
+            self.store.lock(lock, waiting=lambda: task.say("another builder is at it")),
+        ):
+            # It may have been built while this one waited.
+            output = None if again else self.known.held(action)
+            if output is None:
+                output = executor.build(
+                    action,
+                    label,
+                    self.store.read_manifest(root),
+                    limits=recipe.limits,
+                    say=task.say,
+                    keep_as=f"kept-{recipe.name}" if self.options.keep_failed else "",
+                    hint=self._way_in(recipe),
+                )
         if before is not None and before != output:
             self.progress.warn(f"{label} is not reproducible: it gave {before.short} before, and {output.short} now")
         return output

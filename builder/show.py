@@ -80,9 +80,11 @@ class _View:
         self.lock = threading.RLock()
 
     def task(self, verb: str, label: str, *, total: int = 0) -> Task:
+        """A task of this view."""
         return _Task(self, verb, label, total)
 
     def warn(self, text: str) -> None:
+        """A line that stays."""
         self.print(f"warning: {text}")
 
     def began(self, task: _Task) -> None:
@@ -101,6 +103,7 @@ class _View:
             self.print(f"{task.label.split(' ')[0]}> {text}")
 
     def print(self, text: str) -> None:
+        """A line that stays: each look has its own way."""
         raise NotImplementedError
 
 
@@ -113,6 +116,8 @@ class Plain(_View):
             self.print(f"{task.verb} {task.label} ...")
 
     def print(self, text: str) -> None:
+        """A line that stays."""
+        """A line that stays."""
         with self.lock:
             sys.stderr.write(text + "\n")
             sys.stderr.flush()
@@ -138,6 +143,7 @@ class Live(_View):
         self._live.stop()
 
     def print(self, text: str) -> None:
+        """A line that stays, above the list."""
         self._console.print(text, markup=False, soft_wrap=True)
 
     def _render(self) -> Group:

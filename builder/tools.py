@@ -22,10 +22,10 @@ _BARE_VERSION, _SELECT_VERSION = 1, 1
 
 # The applets that a shell script takes for granted.
 _APPLETS = (
-    "[ ash awk base64 basename cat chmod cmp comm cp cut date dd df diff dirname du echo env expr false find fold grep gunzip gzip"
-    " head hostname id install kill ln ls md5sum mkdir mkfifo mktemp mv nl od paste printenv printf ps pwd readlink realpath rm rmdir"
-    " sed seq sh sha256sum sleep sort split stat sync tac tail tar tee test timeout touch tr true tty uname uniq unxz unzip wc wget"
-    " which xargs xxd xz xzcat yes zcat"
+    "[ ash awk base64 basename cat chmod cmp comm cp cut date dd df diff dirname du echo env expr false find fold "
+    "grep gunzip gzip head hostname id install kill ln ls md5sum mkdir mkfifo mktemp mv nl od paste printenv printf "
+    "ps pwd readlink realpath rm rmdir sed seq sh sha256sum sleep sort split stat sync tac tail tar tee test "
+    "timeout touch tr true tty uname uniq unxz unzip wc wget which xargs xxd xz xzcat yes zcat "
 )
 
 

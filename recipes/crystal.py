@@ -73,12 +73,8 @@ recipe = Recipe(
         {interpreted}
         # The macros of 1.6 cannot ask a lib whether it has a function; Debian's libgc has both.
         sed -i.orig 's/LibGC.has_method?(:[a-z_]*)/true/' src/gc/boehm.cr
-        make crystal interpreter=1 threads="$JOBS"
+        make crystal interpreter=1 release=1
         mv src/gc/boehm.cr.orig src/gc/boehm.cr
-
-        mkdir stage1
-        mv .build/crystal stage1/
-        make crystal interpreter=1 release=1 CRYSTAL="$PWD/stage1/crystal"
 
         make install DESTDIR="$OUT"
         mkdir -p "$OUT$PREFIX/lib/crystal"

@@ -39,5 +39,5 @@ recipe = System(
     about="gcc 12, make, autotools and the usual programs, from Debian 12",
     packages=(*essential, "autoconf", "automake", "g++", "gcc", "libc6-dev", "libtool", "make", "pkg-config"),
     exclude=unused,
-    links=links,
+    links={**links, "usr/bin/aclocal": "aclocal-1.16", "usr/bin/automake": "automake-1.16"},
 )

@@ -83,12 +83,17 @@ def builder(shared_store: Path) -> Builder:
 def write_recipe(tmp_path: Path) -> Callable[..., Path]:
     """Writes a recipe on the toolchain: its name, script, and more fields as Python text."""
 
+    # The store may be an earlier run's: this makes every script one that it has not seen.
+    script_mark = f": {os.urandom(8).hex()}\n"
+
     def write(name: str, script: str, *, check: str = "", more: str = "", imports: Sequence[str] = ()) -> Path:
         folder = tmp_path / "recipes"
         folder.mkdir(exist_ok=True)
         inputs = ", ".join(f"{module}.recipe" for module in ("toolchain", *imports))
         text = "from builder import *\n" + "".join(f"from recipes import {module}\n" for module in ("toolchain", *imports))
-        text += f"recipe = Recipe(name={name!r}, version='1', about='a test', inputs=({inputs},), script={script!r}, check={check!r}, {more})\n"
+        script = script_mark + script
+        fields = f"name={name!r}, version='1', about='a test', inputs=({inputs},), script={script!r}, check={check!r}"
+        text += f"recipe = Recipe({fields}, {more})\n"
         path = folder / f"{name.replace('-', '_')}.py"
         path.write_text(text)
         return path

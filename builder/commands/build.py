@@ -70,13 +70,13 @@ def run(options: argparse.Namespace, context: Context) -> int:
                 rebuild=rebuild,
                 parallel=options.jobs,
             )
-        rows = []
+        rows: list[tuple[Built, Path | None, Path | None]] = []
         for item in built:
             if item.artifact is None:
                 rows.append((item, None, None))
                 continue
             path = artifact_path(store, item)
-            link = None
+            link: Path | None = None
             if not options.no_link:
                 link = Path(options.out_link if len(built) == 1 else f"{options.out_link}-{item.item.name}")
                 roots.add_link(store, link, item.artifact, path)
@@ -84,8 +84,8 @@ def run(options: argparse.Namespace, context: Context) -> int:
     if options.json:
         say_json({"artifacts": [_json(*row) for row in rows]})
     else:
-        for item, path, _ in rows:
-            say(str(path) if path else f"{item.item.name} is a system root: {item.tree}")
+        for item, place, _ in rows:
+            say(str(place) if place else f"{item.item.name} is a system root: {item.tree}")
     return 0
 
 

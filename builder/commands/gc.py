@@ -33,7 +33,7 @@ def run(options: argparse.Namespace, context: Context) -> int:
         store,
         keep_inputs=options.keep_inputs,
         dry_run=options.dry_run,
-        waiting=lambda: sys.stderr.write("waiting for another builder to finish ...\n") and None,
+        waiting=_waiting,
     )
     if options.json:
         say_json(
@@ -51,7 +51,10 @@ def run(options: argparse.Namespace, context: Context) -> int:
     for folder in done.artifacts:
         say(str(folder))
     verb = "would free" if options.dry_run else "freed"
-    say(
-        f"{verb} {size(done.size)}: {len(done.artifacts)} artifacts, {done.blobs} blobs, {done.results} results, {done.others} others"
-    )
+    counts = f"{len(done.artifacts)} artifacts, {done.blobs} blobs, {done.results} results, {done.others} others"
+    say(f"{verb} {size(done.size)}: {counts}")
     return 0
+
+
+def _waiting() -> None:
+    sys.stderr.write("waiting for another builder to finish ...\n")

@@ -38,7 +38,7 @@ def run(options: argparse.Namespace, context: Context) -> int:
     manifest = store.read_manifest(named.digest)
     with index.opened(store) as opened:
         sources = _inputs(opened.graph(), named.digest)
-    pieces = describe(manifest, store.read_blob)
+    pieces = list(describe(manifest, store.read_blob))
     if options.json:
         say_json(
             {
@@ -53,8 +53,12 @@ def run(options: argparse.Namespace, context: Context) -> int:
                     {
                         "path": show(piece.path),
                         "kind": piece.kind,
-                        "digest": str(piece.blob),
-                        "points_to": [{"path": show(path), "digest": str(blob)} for path, blob in piece.points_to],
+                        "digest": str(piece.file.blob),
+                        "defaults": [show(default) for default in piece.defaults],
+                        "points_to": [
+                            {"what": r.what, "path": show(r.path), "digest": str(r.blob) if r.blob else None}
+                            for r in piece.references
+                        ],
                     }
                     for piece in pieces
                 ],
@@ -68,9 +72,11 @@ def run(options: argparse.Namespace, context: Context) -> int:
     for label in sources:
         say(f"input   {label}")
     for piece in pieces:
-        say(f"\n{piece.kind:12} {show(piece.path)}  {piece.blob.short}")
-        for path, blob in piece.points_to:
-            say(f"{'':12}   {show(path)}  {blob.short}")
+        say(f"\n{piece.kind:16} {show(piece.path)}  {piece.file.blob.short}")
+        for default in piece.defaults:
+            say(f"{'':16}   sets {show(default)}")
+        for r in piece.references:
+            say(f"{'':16}   {r.what:11} {show(r.path)}  {r.blob.short if r.blob else 'is not there'}")
     return 0
 
 

@@ -38,7 +38,7 @@ def run(options: argparse.Namespace, context: Context) -> int:
         if options.check and action is not None:
             built, bare = known.packed(item), known.bare_root()
             action = steps.check_action(item, built.artifact, bare) if built and built.artifact and bare else None
-    path = action and store.log_path(action.digest)
+    path = store.log_path(action.digest) if action else None
     if path is None or not path.exists():
         raise Error(f"{item.name} has no log: it was not built as the recipe now says", hint=f"builder build {options.recipe}")
     if options.path:

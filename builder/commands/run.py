@@ -46,7 +46,7 @@ def run(options: argparse.Namespace, context: Context) -> int:
     program = _choose(place, item.name, options.program)
     sys.stdout.flush()
     try:
-        os.execv(program, [str(program), *options.words])
+        os.execv(program, [str(program), *options.words])  # noqa: S606
     except OSError as error:
         raise Error(f"cannot run {program}: {os.strerror(error.errno or 0)}") from None
 

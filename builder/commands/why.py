@@ -34,8 +34,8 @@ def run(options: argparse.Namespace, context: Context) -> int:
     named = resolve(store, options.artifact)
     with index.opened(store) as opened:
         found = holders(opened, named.digest, options.name)
-    pieces = describe(store.read_manifest(named.digest), store.read_blob)
-    users = {o.path: [p.path for p in pieces if any(path == o.path for path, _ in p.points_to)] for o in found}
+    pieces = list(describe(store.read_manifest(named.digest), store.read_blob))
+    users = {o.path: [p.path for p in pieces if any(r.path == o.path for r in p.references)] for o in found}
     if options.json:
         rows = [
             {

@@ -84,12 +84,12 @@ def test_a_mistake_is_named_with_its_line(tmp_path: Path, text: str | bytes, exp
 
 def test_a_circle(tmp_path: Path) -> None:
     files = {
-        "a.py": "from recipes import b\nfrom builder import Recipe\nrecipe = Recipe(name='a', version='1', about='a', script='a', inputs=(b.recipe,))",
-        "b.py": "from recipes import a\nfrom builder import Recipe\nrecipe = Recipe(name='b', version='1', about='b', script='b', inputs=(a.recipe,))",
+        "a.py": "from recipes import b\n" + GOOD.replace('name="x"', 'name="a", inputs=(b.recipe,)'),
+        "b.py": "from recipes import a\n" + GOOD.replace('name="x"', 'name="b", inputs=(a.recipe,)'),
     }
     text = message_of(tmp_path, files, "a.py")
     assert "recipes import each other in a circle: a.py -> b.py" in text
-    assert "b.py:3" in text
+    assert "b.py:4" in text
 
 
 def test_files_that_are_no_recipes(tmp_path: Path) -> None:
@@ -122,7 +122,11 @@ def test_a_long_chain_prints_short() -> None:
     assert len(closure((item,))) == 60
 
 
-@given(st.dictionaries(st.sampled_from(["name", "version", "about", "script", "check", "dlopen", "inputs", "sources", "wins", "limits"]), st.one_of(st.text(), st.integers(), st.none(), st.tuples(st.text()), st.dictionaries(st.text(), st.text()))))  # fmt: skip
+FIELDS = st.sampled_from(["name", "version", "about", "script", "check", "dlopen", "inputs", "sources", "wins", "limits"])
+VALUES = st.one_of(st.text(), st.integers(), st.none(), st.tuples(st.text()), st.dictionaries(st.text(), st.text()))
+
+
+@given(st.dictionaries(FIELDS, VALUES))
 @settings(max_examples=300)
 def test_any_values_make_a_recipe_or_one_error(values: dict[str, object]) -> None:
     whole = {"name": "x", "version": "1", "about": "x", "script": "true"} | values
