@@ -5,7 +5,7 @@ A pure function: manifests in, a manifest out; the caller brings and takes the b
     .launch/<triplet>/ld.so          the interpreter
     .launch/<triplet>/lib/<soname>   libraries that the build did not make
     .launch/<triplet>/bin/<name>     a shell that scripts need
-    .launch/script/                  the scripts themselves (launcher/scripts.py)
+    .launch/script/<path>/<path>     the script of that path (launcher/scripts.py)
 
 A library that the build made stays where it is. It has one more name in the launch directory, a symlink, when it is not
 in ``lib``, where every program looks.
@@ -189,12 +189,10 @@ class _Packing:
             self.nodes[path] = self.edit(path, node, elf)
         entries = dict(self.nodes)
         entries.update(self.launch_entries())
-        moved: dict[bytes, File] = {}
         for path, found in found_scripts.items():
             if found is not None:
-                moved[path] = self.scripts[path][0]
                 entries[path] = self.launch_script(path, *found)
-        entries.update(mirror(self.output.nodes, moved))
+                entries.update(mirror(self.output.nodes, path, self.scripts[path][0]))
         return Manifest.with_parents(entries.items())
 
     # -- what there is --

@@ -1,8 +1,10 @@
 """Scripts: what their first line asks for, the program that stands in their place, and where they lie themselves.
 
 A script whose interpreter is in the artifact cannot say so: the kernel takes the name after ``#!`` as it is. So a small
-static program takes its place, and the script lies under the same name in ``.launch/script``, a mirror of the artifact
-that leads back to it by symlinks: `basename $0`, `dirname $0` and what is beside it or above it are as they were.
+static program takes its place. The script ``bin/foo`` itself lies in ``.launch/script/bin/foo/``, a mirror of the artifact
+in which only ``bin/foo`` is the script, and everything else leads back by symlinks. So `basename $0`, `dirname $0`, and
+what is beside it or above it are as they were; and a script beside it is that one's launcher, which is why each script has
+a mirror of its own.
 """
 
 from __future__ import annotations
@@ -71,33 +73,25 @@ def write_launcher(settings: Config, stub: bytes) -> bytes:
 
 def place_of(script: bytes) -> bytes:
     """Where the script of this path lies in the artifact."""
-    return MIRROR + b"/" + script
+    return MIRROR + b"/" + script + b"/" + script
 
 
-def mirror(nodes: Mapping[bytes, Node], scripts: Mapping[bytes, File]) -> Iterator[tuple[bytes, Node]]:
-    """The entries of ``.launch/script`` for the tree ``nodes``, whose scripts are ``scripts``."""
-    if not scripts:
-        return
+def mirror(nodes: Mapping[bytes, Node], script: bytes, node: File) -> Iterator[tuple[bytes, Node]]:
+    """The entries of the mirror of the tree ``nodes`` for its script ``script``, whose own text is ``node``."""
     folders = {b""}
-    for path in scripts:
-        while path:
-            path = parent(path)
-            folders.add(path)
-    yield MIRROR, DIRECTORY
-    for path, node in nodes.items():
+    path = script
+    while path := parent(path):
+        folders.add(path)
+    top = MIRROR + b"/" + script + b"/"
+    for path, other in nodes.items():
         if parent(path) not in folders or path == b".launch":
             continue
-        place = place_of(path)
-        match node:
+        match other:
             case Directory() if path in folders:
-                yield place, DIRECTORY
-            case File() if path in scripts:
-                yield place, scripts[path]
-            case Symlink(target) if b"/" not in target and _beside(path, target) in scripts:
-                yield place, node
+                yield top + path, DIRECTORY
+            case File() if path == script:
+                yield top + path, node
+            case Symlink(target) if b"/" not in target and parent(path) == parent(script) and target == base(script):
+                yield top + path, other
             case _:
-                yield place, Symlink(up(place) + path)
-
-
-def _beside(path: bytes, name: bytes) -> bytes:
-    return path[: len(path) - len(base(path))] + name
+                yield top + path, Symlink(up(top + path) + path)

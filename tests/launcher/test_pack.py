@@ -236,7 +236,7 @@ def test_describe(blobs: Blobs) -> None:
     found = {one.path.decode(): one for one in describe(made, blobs.read)}
     assert {path: one.kind for path, one in found.items()} == {
         "bin/prog": "launcher", "bin/show": Kind.STATIC.value, "bin/run": "script launcher", "lib/libfoo.so.1": "library",
-        ".launch/script/bin/run": "script", f"{HERE}/ld.so": "interpreter", f"{HERE}/lib/libc.so.6": "library",
+        ".launch/script/bin/run/bin/run": "script", f"{HERE}/ld.so": "interpreter", f"{HERE}/lib/libc.so.6": "library",
         f"{HERE}/lib/libdeep.so.1": "library",
     }  # fmt: skip
     launcher = found["bin/prog"]
@@ -246,7 +246,7 @@ def test_describe(blobs: Blobs) -> None:
     ]
     assert launcher.defaults == (b"A={root}",)
     assert [(one.what, one.path) for one in found["bin/run"].references] == [
-        ("interpreter", b"bin/show"), ("script", b".launch/script/bin/run"),
+        ("interpreter", b"bin/show"), ("script", b".launch/script/bin/run/bin/run"),
     ]  # fmt: skip
 
 
@@ -265,18 +265,20 @@ def test_scripts(blobs: Blobs, tmp_path: Path) -> None:
         assert (status, values(lines, "env")) == (7, ["A=1"])
         return [word.replace(str(top), "TOP") for word in values(lines, "argv")]
 
-    assert argv("bin/run") == ["TOP/bin/show", "-x y", "TOP/.launch/script/bin/run", "one", ""]
-    assert argv("bin/also") == ["TOP/bin/show", "-x y", "TOP/.launch/script/bin/also", "one", ""]
-    assert argv("bin/env") == ["TOP/bin/show", "TOP/.launch/script/bin/env", "one", ""]
-    assert argv("bin/split") == ["TOP/bin/show", "-a", "-b", "TOP/.launch/script/bin/split", "one", ""]
-    assert argv("libexec/deep/er") == ["TOP/bin/show", "TOP/.launch/script/libexec/deep/er", "one", ""]
+    assert argv("bin/run") == ["TOP/bin/show", "-x y", "TOP/.launch/script/bin/run/bin/run", "one", ""]
+    assert argv("bin/also") == ["TOP/bin/show", "-x y", "TOP/.launch/script/bin/run/bin/also", "one", ""]
+    assert argv("bin/env") == ["TOP/bin/show", "TOP/.launch/script/bin/env/bin/env", "one", ""]
+    assert argv("bin/split") == ["TOP/bin/show", "-a", "-b", "TOP/.launch/script/bin/split/bin/split", "one", ""]
+    assert argv("libexec/deep/er") == ["TOP/bin/show", "TOP/.launch/script/libexec/deep/er/libexec/deep/er", "one", ""]
     (top / "other").symlink_to("bin/run")
-    assert argv("other")[2] == "TOP/.launch/script/bin/run"
-    assert (top / ".launch/script/bin/run").read_bytes() == b"#! /pkg/bin/show  -x y \nbody"
+    assert argv("other")[2] == "TOP/.launch/script/bin/run/bin/run"
+    assert (top / ".launch/script/bin/run/bin/run").read_bytes() == b"#! /pkg/bin/show  -x y \nbody"
+    # Another script is that script's launcher, even from there.
+    assert (top / ".launch/script/bin/run/bin/env").read_bytes().startswith(b"\x7fELF")
     # From where the script lies, everything is where it would be.
-    for path in ("bin/show", "share/data", "libexec/../share/data", "libexec/deep/../../bin/show", "bin/also"):
-        assert (top / ".launch/script" / path).exists()
-    assert (top / ".launch/script/share/data").read_bytes() == b"data"
+    for path in ("bin/show", "share/data", "libexec/../share/data", "bin/also"):
+        assert (top / ".launch/script/bin/run" / path).exists()
+    assert (top / ".launch/script/bin/run/share/data").read_bytes() == b"data"
     assert (top / "share/run").read_bytes() == b"#!/nowhere\n"
 
 
@@ -307,12 +309,12 @@ def test_a_shell_of_the_input_root_is_bundled(blobs: Blobs, tmp_path: Path) -> N
     tree = Manifest([*tree.entries, (b"bin", Symlink(b"usr/bin")), (b"usr/bin/sh", Symlink(b"dash"))])
     made = blobs.pack(blobs.tree({"bin/run": b"#!/bin/sh -e\n"}), tree)
     assert set(show(made)) == {
-        f"{HERE}/ld.so", f"{HERE}/bin/sh", f"{HERE}/lib/libc.so.6", ".launch/script/bin/run",
+        f"{HERE}/ld.so", f"{HERE}/bin/sh", f"{HERE}/lib/libc.so.6", ".launch/script/bin/run/bin/run",
     }  # fmt: skip
     blobs.check_out(made, tmp_path / "x")
     lines = start(tmp_path / "x/bin/run")[1]
     here = f"{tmp_path}/x"
-    assert values(lines, "argv") == [f"{here}/{HERE}/bin/sh", "-e", f"{here}/.launch/script/bin/run"]
+    assert values(lines, "argv") == [f"{here}/{HERE}/bin/sh", "-e", f"{here}/.launch/script/bin/run/bin/run"]
     assert values(lines, "needed")[0] == f"$ORIGIN/../../../{HERE}/lib/libc.so.6"
 
 
