@@ -111,6 +111,7 @@ class Plain(_View):
     """A line when something longer begins, and one when it ends."""
 
     def began(self, task: _Task) -> None:
+        """A line for what takes its time."""
         super().began(task)
         if task.verb == "build" or (task.verb == "fetch" and task.total > 50_000_000):
             self.print(f"{task.verb} {task.label} ...")
