@@ -75,6 +75,17 @@ class Loader:
         """Everything that ``dlopen(soname)`` loads when the object at ``path`` calls it."""
         return self._walk(_Object(path, elf, None), (soname,), elf)
 
+    def library(self, path: bytes) -> Library | None:
+        """The library that ``path`` leads to, under the name that it calls itself; None when it leads to none."""
+        found = self.namespace.file(path)
+        try:
+            elf = self.elf(found[1]) if found is not None else None
+        except BadElf:
+            return None
+        if found is None or elf is None or elf.kind is not Kind.LIBRARY:
+            return None
+        return Library(elf.soname or base(path), path.lstrip(b"/"), *found, elf)
+
     def _walk(self, start: _Object, wanted: tuple[bytes, ...], like: Elf) -> Closure:
         names: dict[bytes, Library | None] = {}
         missing: list[tuple[bytes, bytes]] = []

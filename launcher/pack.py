@@ -164,6 +164,7 @@ class _Packing:
         self.programs: list[_Program] = []
         self.libraries: list[tuple[bytes, File, Elf]] = []
         self.scripts: dict[bytes, tuple[File, Shebang]] = {}
+        self.borrowed: dict[bytes, bytes] = {}
         self.missing: dict[tuple[bytes, bytes], None] = {}
         self.defaults = {path.encode(): variables for path, variables in settings.environment}
 
@@ -176,6 +177,7 @@ class _Packing:
                 self.programs.append(_Program(launch.path + b"/bin/" + name, real, node, elf, launch))
         closures = [(program, self.closure(program)) for program in self.programs]
         self.collect_modules()
+        self.tie_borrowed()
         allowed = {soname.encode() for soname in self.settings.missing}
         missing = tuple(pair for pair in self.missing if pair[0] not in allowed)
         if missing:
@@ -198,24 +200,39 @@ class _Packing:
     # -- what there is --
 
     def tie_links(self) -> None:
-        """Absolute links into the output become relative; others lead out."""
+        """Absolute links into the output become relative. Those to a library of the input root are kept for later."""
         wrong = []
+        loader = Loader(self.namespace, self.read, "x86_64-linux-gnu")
         for path, node in self.output.entries:
             if type(node) is not Symlink:
                 continue
             target = node.target
-            if target.startswith(b"/"):
-                inner = _normal(target)
-                if inner != PREFIX and not (inner or b"").startswith(PREFIX + b"/"):
-                    wrong.append((path, target))
-                    continue
-                assert inner is not None
+            inner = _normal(target if target.startswith(b"/") else PREFIX + b"/" + parent(path) + b"/" + target)
+            if inner is not None and (inner == PREFIX or inner.startswith(PREFIX + b"/")):
                 inner = inner.removeprefix(PREFIX).lstrip(b"/")
-                if inner not in self.output and self.namespace.get(PREFIX + b"/" + inner) is not None:
-                    wrong.append((path, target))
+                if inner in self.output or self.namespace.get(PREFIX + b"/" + inner) is None:
+                    if target.startswith(b"/"):
+                        self.nodes[path] = Symlink((up(path) + inner).rstrip(b"/") or b".")
                     continue
-                self.nodes[path] = Symlink((up(path) + inner).rstrip(b"/") or b".")
-            elif _normal(parent(path) + b"/" + target) is None:
+            if loader.library(PREFIX + b"/" + path) is not None:
+                self.borrowed[path] = target
+            else:
+                wrong.append((path, target))
+        if wrong:
+            raise LinkLeadsOut(tuple(wrong))
+
+    def tie_borrowed(self) -> None:
+        """A link to a library of the input root leads into the launch directory, which then has that library."""
+        wrong = []
+        for path, target in self.borrowed.items():
+            for launch in self.launches.values():
+                found = launch.loader.library(PREFIX + b"/" + path)
+                if found is not None and _fits(found.elf, musl=is_musl(launch.loader.triplet)):
+                    self.keep_library(launch, found.soname, found)
+                    self.take(launch, launch.loader.closure(found.real, found.elf))
+                    self.nodes[path] = Symlink(up(path) + launch.path + b"/lib/" + found.soname)
+                    break
+            else:
                 wrong.append((path, target))
         if wrong:
             raise LinkLeadsOut(tuple(wrong))

@@ -189,6 +189,17 @@ def test_links(blobs: Blobs) -> None:
     assert {path for path, _ in caught.value.links} == {b"lib/a", b"b", b"c/d", b"e"}
 
 
+def test_a_link_to_a_library_of_the_input_root_takes_it_along(blobs: Blobs) -> None:
+    """`ln -s /usr/lib/.../libfoo.so.1 lib/libfoo.so` says: this, and what it needs, under this name. It is loaded once."""
+    output = blobs.tree({"bin/prog": SIMPLE, "lib/x/libdeep.so": Symlink(b"/opt/deep/lib/libdeep.so.1")})
+    made = blobs.pack(output, root(blobs))
+    assert made[b"lib/x/libdeep.so"] == Symlink(f"../../{HERE}/lib/libdeep.so.1".encode())
+    assert made[f"{HERE}/lib/libdeep.so.1".encode()] == blobs.add(DEEP, True)
+    # Without a program, nothing says for which interpreter it is.
+    with pytest.raises(LinkLeadsOut):
+        blobs.pack(blobs.tree({"lib/x/libdeep.so": Symlink(b"/opt/deep/lib/libdeep.so.1")}), root(blobs))
+
+
 def test_environment(blobs: Blobs, tmp_path: Path) -> None:
     chosen = Settings(environment=(("bin/prog", (("DATA", "{root}/share:x"),)), ("bin/run", (("B", "2"),))))
     output = blobs.tree({"bin/prog": SIMPLE, "bin/show": probe(), "bin/run": b"#!/pkg/bin/show\n"})
