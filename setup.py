@@ -99,7 +99,7 @@ class BuildStubs(Command):
 class Build(build):
     """The usual build, and the stubs."""
 
-    sub_commands: ClassVar[list[tuple[str, None]]] = [*build.sub_commands, ("build_stubs", None)]
+    sub_commands: ClassVar = [*build.sub_commands, ("build_stubs", None)]
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ class Loader:
             return None
         if found is None or elf is None or elf.kind is not Kind.LIBRARY:
             return None
-        return Library(elf.soname or base(path), path.lstrip(b"/"), *found, elf)
+        return Library(elf.soname or base(path), found[0], *found, elf)
 
     def _walk(self, start: _Object, wanted: tuple[bytes, ...], like: Elf) -> Closure:
         names: dict[bytes, Library | None] = {}

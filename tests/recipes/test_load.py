@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ recipe = Recipe(name="x", version="1", about="X", script="true", sources=(Source
 """
 
 
-def message_of(tmp_path: Path, files: dict[str, str | bytes], target: str) -> str:
+def message_of(tmp_path: Path, files: Mapping[str, str | bytes], target: str) -> str:
     """What reading a recipe says, in a process of its own: modules are read once in a process."""
     folder = tmp_path / "recipes"
     folder.mkdir(exist_ok=True)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import random
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,8 @@ class Nowhere:
     def add_bytes(self, data: bytes, *, executable: bool = False) -> File:
         return File(Digest.of(data), len(data), executable)
 
-    def add_stream(self, chunks: object, *, executable: bool = False, limit: int = 1 << 40) -> File:
-        return self.add_bytes(b"".join(chunks), executable=executable)  # type: ignore[call-overload]
+    def add_stream(self, chunks: Iterable[bytes], *, executable: bool = False, limit: int = 1 << 40) -> File:
+        return self.add_bytes(b"".join(chunks), executable=executable)
 
 
 GOOD = (

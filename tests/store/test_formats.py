@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgpack
 import pytest
 from hypothesis import example, given
@@ -130,7 +132,7 @@ def test_values_of_another_type_have_another_encoding(value: codec.Value) -> Non
 
 # -- bytes from anywhere --
 
-DECODERS = [Manifest.decode, Action.decode, Result.decode]
+DECODERS: list[Callable[[bytes], Manifest | Action | Result]] = [Manifest.decode, Action.decode, Result.decode]
 
 
 def agrees(data: bytes) -> None:
@@ -240,12 +242,13 @@ def test_names_that_no_tree_has(path: bytes) -> None:
 
 def test_trees_that_no_disk_could_hold() -> None:
     leaf = File(BLOB, 1, False)
-    for entries in (
+    wrong: list[list[tuple[bytes, Node]]] = [
         [(b"a", leaf), (b"a", leaf)],
         [(b"a/b", leaf)],
         [(b"a", leaf), (b"a/b", leaf)],
         [(b"a", Symlink(b"b")), (b"a/b", leaf)],
-    ):
+    ]
+    for entries in wrong:
         with pytest.raises(BadEntry):
             Manifest(entries)
     for target in (b"", b"a\0", b"x" * 4096):

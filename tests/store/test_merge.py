@@ -32,7 +32,7 @@ def test_a_tree_merged_with_itself_or_nothing_is_itself(tree: Manifest) -> None:
 @given(st.lists(manifests(), min_size=2, max_size=3), st.randoms())
 def test_the_order_of_trees_says_nothing(trees: list[Manifest], random: object) -> None:
     labelled = [(str(number), tree) for number, tree in enumerate(trees)]
-    outcomes = []
+    outcomes: list[Manifest | None] = []
     for order in (labelled, labelled[::-1]):
         try:
             outcomes.append(merge(order))
