@@ -2,7 +2,7 @@
 
 Formats: POSIX ustar and pax (https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html), GNU's long names and
 base-256 numbers (GNU tar manual, "Basic Tar Format"), and version 7. The standard library's reader is not used because it
-takes names and attributes of any length into memory, forgives damage, and needs four times as long for a small file.
+takes names and attributes of any length into memory, forgives damage, and takes three times as long for small files.
 """
 
 from __future__ import annotations

@@ -17,7 +17,12 @@ from tests.conftest import ROOT, Builder, environment
 
 Write = Callable[..., Path]
 
-SCRIPT = 'mkdir -p "$OUT$PREFIX/bin"; echo "int main(void){return 0;}" > m.c; gcc -o "$OUT$PREFIX/bin/m" m.c; id -u > "$OUT$PREFIX/id"'
+SCRIPT = """
+    mkdir -p "$OUT$PREFIX/bin"
+    echo "int main(void) { return 0; }" > m.c
+    gcc -o "$OUT$PREFIX/bin/m" m.c
+    id -u > "$OUT$PREFIX/id"
+"""
 
 
 @pytest.fixture
