@@ -217,9 +217,9 @@ class Fetcher:
                 if len(download.places) == 1:
                     raise
                 reasons.append((address, error.message))
-        for where in places:
+        for number, where in enumerate(places, 1):
             try:
-                self._from_place(download, where, part)
+                self._from_place(download, where, part, last=number == len(places))
                 return
             except _Refused as error:
                 reasons.append((where.url, error.reason))
@@ -233,9 +233,14 @@ class Fetcher:
             raise wrong
         raise FetchFailed(f"{download.name} with the sha256 {download.sha256}", tuple(reasons), hint=wrong.hint)
 
-    def _from_place(self, download: Download, where: Place, part: _Part) -> None:
+    def _from_place(self, download: Download, where: Place, part: _Part, *, last: bool) -> None:
         while True:
-            self._attempts(lambda: self._append(download, where, part), part.stopped)
+
+            def again(before: int = part.size) -> bool:
+                # A place that gives nothing at all is not waited for while there is another one to ask.
+                return last or part.size > before
+
+            self._attempts(lambda: self._append(download, where, part), part.stopped, again=again)
             actual = part.sha256
             if actual == download.sha256:
                 return
@@ -244,7 +249,9 @@ class Fetcher:
             # One of the two halves is wrong, and nobody knows which.
             part.clear()
 
-    def _attempts(self, attempt: Callable[[], None], stopped: threading.Event) -> None:
+    def _attempts(
+        self, attempt: Callable[[], None], stopped: threading.Event, *, again: Callable[[], bool] = lambda: True
+    ) -> None:
         for pause in (*self._pauses, None):
             if stopped.is_set():
                 raise Interrupted
@@ -252,7 +259,7 @@ class Fetcher:
                 attempt()
                 return
             except _Broken as error:
-                if pause is None:
+                if pause is None or not again():
                     raise _Refused(str(error)) from None
                 stopped.wait(pause)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # What a verb is called when it is over, and whether its units are bytes.
 _DONE = {"fetch": "fetched", "import": "imported", "merge": "merged", "build": "built", "pack": "packed", "check": "checked"}
 _REFRESH = 8  # a second
+_LARGE, _LONG = 20_000_000, 3.0  # bytes, seconds: downloads worth a line of their own
 
 
 def duration(seconds: float) -> str:
@@ -94,7 +95,9 @@ class _View:
     def ended(self, task: _Task, *, failed: bool) -> None:
         with self.lock:
             self.tasks.pop(task, None)
-        if not failed:
+        # A hundred packages that come in a second each are the import's business, not a hundred lines.
+        brief = task.verb == "fetch" and task.done < _LARGE and task.seconds < _LONG
+        if not failed and not brief:
             amount = f", {size(task.done)}" if task.verb in ("fetch", "import") and task.done else ""
             self.print(f"{_DONE.get(task.verb, task.verb)} {task.label} ({duration(task.seconds)}{amount})")
 
@@ -113,7 +116,7 @@ class Plain(_View):
     def began(self, task: _Task) -> None:
         """A line for what takes its time."""
         super().began(task)
-        if task.verb == "build" or (task.verb == "fetch" and task.total > 50_000_000):
+        if task.verb == "build" or (task.verb == "fetch" and task.total > _LARGE):
             self.print(f"{task.verb} {task.label} ...")
 
     def print(self, text: str) -> None:
@@ -132,9 +135,9 @@ class Live(_View):
         from rich.console import Console
         from rich.live import Live as RichLive
 
+        self._spinner = itertools.cycle("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
         self._console = Console(stderr=True, highlight=False)
         self._live = RichLive(console=self._console, get_renderable=self._render, refresh_per_second=_REFRESH, transient=True)
-        self._spinner = itertools.cycle("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
 
     def __enter__(self) -> Self:
         self._live.start()

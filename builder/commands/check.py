@@ -35,8 +35,6 @@ def run(options: argparse.Namespace, context: Context) -> int:
             seen = done
 
         findings = check(store, report)
-    with index.opened(store) as opened:
-        opened.rebuild()
     damaged = [finding for finding in findings if not finding.harmless]
     if options.json:
         rows = [{"kind": str(f.kind), "path": str(f.path), "detail": f.detail, "harmless": f.harmless} for f in findings]
@@ -45,4 +43,7 @@ def run(options: argparse.Namespace, context: Context) -> int:
         for finding in findings:
             say(f"{finding.kind}: {finding.path}: {finding.detail}")
         say(f"{len(damaged)} damaged, {len(findings) - len(damaged)} left over, {show.size(seen)} read")
+    # Last, because a full disk may refuse it, and what was found has been said by then.
+    with index.opened(store) as opened:
+        opened.rebuild()
     return 1 if damaged else 0

@@ -290,7 +290,7 @@ def test_a_kill_in_the_middle_costs_only_what_was_under_way(fetcher: Fetcher, se
         from builder.progress import Silent
         from store.store import Store
         fetcher = Fetcher(Store(Path({str(store.root)!r})), Mirrors({{}}, Path("c")), Silent(), pauses=(60.0,))
-        fetcher._attempts = lambda attempt, stopped, old=fetcher._attempts: old(lambda: wrapped(attempt), stopped)
+        fetcher._attempts = lambda attempt, stopped, old=fetcher._attempts, **more: old(lambda: wrapped(attempt), stopped)
         def wrapped(attempt):
             try:
                 attempt()
