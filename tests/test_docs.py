@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -25,8 +26,9 @@ from builder.commands import lock as lock_command
 from builder.execute import Executor
 from builder.lockfile import Lock, LockedPackage
 from builder.recipe import Limits, Local, Recipe, Source, System
+from launcher import config
 from store.manifest import Manifest
-from store.store import Store
+from store.store import FOLDERS, Store
 from tests.conftest import RECIPES, ROOT, Builder, environment
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -34,6 +36,7 @@ NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 COMMANDS = (ROOT / "docs" / "commands.md").read_text()
 WRITING = (ROOT / "docs" / "recipes.md").read_text()
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
+ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
 TROUBLE = (ROOT / "docs" / "troubleshooting.md").read_text()
 
 
@@ -295,6 +298,50 @@ def test_messages_that_are_explained_are_ones_of_the_code() -> None:
         # A number or name stands for "…"; "why" is put behind a colon.
         parts = [part.strip() for part in re.split(r"…|: |, error 2", message)]
         assert not [part for part in parts if part not in known], message
+
+
+# -- architecture --
+
+
+@pytest.mark.parametrize("package", ["store", "launcher", "builder"])
+def test_every_module_has_its_line(package: str) -> None:
+    heading = section(ARCHITECTURE, "## Parts and imports").partition(f"\n`{package}/`")[2]
+    listed = first_column(re.split(r"^`\w+/`", heading, flags=re.MULTILINE)[0])
+    modules = {path.stem for path in (ROOT / package).glob("*.py")} - {"__init__", "__main__"}
+    folders = {f"{path.name}/" for path in (ROOT / package).iterdir() if path.is_dir() and (path / "__init__.py").exists()}
+    assert listed - {"stub/"} == modules | folders
+
+
+def test_every_kind_of_step_has_its_line() -> None:
+    kinds = set()
+    for path in (ROOT / "builder").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(func=ast.Name("Action"), args=[ast.Constant(str(kind)), *_]):
+                    kinds.add(kind)
+    assert len(kinds) > 5
+    assert first_column(section(ARCHITECTURE, "## The steps of a build")) == kinds
+
+
+def test_the_configuration_block_is_as_described() -> None:
+    rows = re.findall(r"^\| (\d+) \| (\d+) \|", section(ARCHITECTURE, "### The configuration block"), re.MULTILINE)
+    form = config._FORM.format.removeprefix("<").replace(" ", "").replace("8s", "s")
+    sizes = [{"s": 8, "I": 4, "Q": 8}[letter] for letter in form]
+    assert [(int(offset), int(size)) for offset, size in rows] == list(zip(accumulate([0, *sizes]), sizes, strict=False))
+    assert sum(sizes) == config.SIZE
+
+
+def test_every_folder_of_the_store_is_listed() -> None:
+    listing = section(ARCHITECTURE, "### The store's folder")
+    assert set(re.findall(r"^    (\w+)/", listing, re.MULTILINE)) == set(FOLDERS)
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
+    wanted += project["project"]["optional-dependencies"]["test"]
+    names = {re.split(r"[=<>]", name)[0] for name in wanted} - {"setuptools"}
+    assert first_column(section(ARCHITECTURE, "## Dependencies")) == names
 
 
 # -- pages --
