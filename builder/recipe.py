@@ -155,7 +155,7 @@ class System:
 class Recipe:
     """How one artifact is made from its sources.
 
-    ``script`` is run by the input root's ``/bin/sh -eu`` in ``src``, and installs into ``$OUT$PREFIX`` (``make install
+    The indentation that all lines of ``script`` and of ``check`` share is taken away. ``script`` is run by the input root's ``/bin/sh -eu`` in ``src``, and installs into ``$OUT$PREFIX`` (``make install
     DESTDIR="$OUT"``). ``inputs`` are systems, laid at ``/``, and recipes, whose outputs are laid at ``$PREFIX`` together with
     those of their own inputs. ``check`` is run by busybox's ``sh`` on a root that holds nothing but busybox and the artifact.
 
@@ -198,6 +198,8 @@ class Recipe:
         for program, variables in self.environment.items():
             _require(isinstance(program, str) and _is_relative(program), f"environment: not a relative path: {program!r}")
             _check_variables(f"environment of {program}", variables)
+        object.__setattr__(self, "script", unindented(self.script))
+        object.__setattr__(self, "check", unindented(self.check))
         seen: dict[str, Recipe | System] = {}
         for item in self.inputs:
             known = seen.setdefault(item.name, item)
@@ -205,6 +207,13 @@ class Recipe:
 
     def __repr__(self) -> str:
         return f"<Recipe {self.name} {self.version}>"
+
+
+def unindented(script: str) -> str:
+    """The script without the indentation that all of its lines share, so that the end of a here-document is found."""
+    lines = [line if line.strip() else "" for line in script.split("\n")]
+    margin = min((len(line) - len(line.lstrip(" ")) for line in lines if line), default=0)
+    return "\n".join(line[margin:] for line in lines).strip("\n") + "\n" * bool(script.strip())
 
 
 Buildable: TypeAlias = Recipe | System

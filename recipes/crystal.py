@@ -38,25 +38,35 @@ libraries = {
     "libz": "libz.so.1",
 }
 
-links = "\n".join(
-    f'ln -s /usr/lib/x86_64-linux-gnu/{soname} "$OUT$PREFIX/lib/crystal/{name}.so"' for name, soname in libraries.items()
-)
-
 # Interpreted programs load the artifact's own libraries: what pkg-config says of the machine is not asked for them.
-interpreted = """
-    openssl="$(pkg-config --modversion libssl)"
-    for name in ssl crypto; do
-        sed -i -e '/ssl_version ||=/{n;s/{% else %}/{% elsif flag?(:interpreted) %}\\n'\\
-'{% from_libressl = false %}{% ssl_version = "'"$openssl"'" %}\\n{% else %}/}' \\
-            -e '/Link("user32")/{n;s/{% else %}/{% elsif flag?(:interpreted) %}\\n'\\
-'@[Link(ldflags: "-lssl -lcrypto")]\\n{% else %}/}' src/openssl/lib_$name.cr
-        test "$(grep -c 'flag?(:interpreted)' src/openssl/lib_$name.cr)" = 2
-    done
-    sed -i 's/flag?(:use_pcre2) ||/flag?(:use_pcre2) || flag?(:interpreted) ||/' src/regex/engine.cr
-    grep -q 'flag?(:interpreted)' src/regex/engine.cr
-    sed -i '/return unless pkg_config_path/i return if has_flag?("interpreted")' src/compiler/crystal/codegen/link.cr
-    grep -q 'has_flag?("interpreted")' src/compiler/crystal/codegen/link.cr
+own_libraries = r"""
+openssl="$(pkg-config --modversion libssl)"
+version="{% from_libressl = false %}{% ssl_version = \"$openssl\" %}"
+for name in ssl crypto; do
+    sed -i -e "/ssl_version ||=/{n;s/{% else %}/{% elsif flag?(:interpreted) %}$version\n{% else %}/}" \
+        -e '/Link("user32")/{n;s/{% else %}/{% elsif flag?(:interpreted) %}@[Link(ldflags: "-lssl -lcrypto")]\n{% else %}/}' \
+        src/openssl/lib_$name.cr
+    test "$(grep -c 'flag?(:interpreted)' src/openssl/lib_$name.cr)" = 2
+done
+sed -i 's/flag?(:use_pcre2) ||/flag?(:use_pcre2) || flag?(:interpreted) ||/' src/regex/engine.cr
+grep -q 'flag?(:interpreted)' src/regex/engine.cr
+sed -i '/return unless pkg_config_path/i return if has_flag?("interpreted")' src/compiler/crystal/codegen/link.cr
+grep -q 'has_flag?("interpreted")' src/compiler/crystal/codegen/link.cr
 """
+
+# The macros of 1.6 cannot ask a lib whether it has a function; Debian's libgc has both.
+build = """
+sed -i.orig 's/LibGC.has_method?(:[a-z_]*)/true/' src/gc/boehm.cr
+make crystal interpreter=1 release=1
+mv src/gc/boehm.cr.orig src/gc/boehm.cr
+"""
+
+install = """
+make install DESTDIR="$OUT"
+mkdir -p "$OUT$PREFIX/lib/crystal"
+""" + "".join(
+    f'ln -s /usr/lib/x86_64-linux-gnu/{soname} "$OUT$PREFIX/lib/crystal/{name}.so"\n' for name, soname in libraries.items()
+)
 
 recipe = Recipe(
     name="crystal",
@@ -69,17 +79,7 @@ recipe = Recipe(
         ),
     ),
     inputs=(system,),
-    script=f"""
-        {interpreted}
-        # The macros of 1.6 cannot ask a lib whether it has a function; Debian's libgc has both.
-        sed -i.orig 's/LibGC.has_method?(:[a-z_]*)/true/' src/gc/boehm.cr
-        make crystal interpreter=1 release=1
-        mv src/gc/boehm.cr.orig src/gc/boehm.cr
-
-        make install DESTDIR="$OUT"
-        mkdir -p "$OUT$PREFIX/lib/crystal"
-        {links}
-    """,
+    script=own_libraries + build + install,
     check="""
         crystal --version | grep -q "^Crystal 1.14.0"
         cat > all.cr <<'END'

@@ -115,6 +115,18 @@ def test_a_closure_is_inputs_first() -> None:
     assert [item.name for item in closure((top, base))] == ["a", "b", "c"]
 
 
+def test_scripts_lose_the_indentation_that_their_lines_share() -> None:
+    script = """
+        cat <<END
+          two more
+        END
+
+        true"""
+    item = Recipe(name="x", version="1", about="x", script=script, check="")
+    assert item.script == "cat <<END\n  two more\nEND\n\ntrue\n"
+    assert item.check == ""
+
+
 def test_a_long_chain_prints_short() -> None:
     item = Recipe(name="r0", version="1", about="x", script="true")
     for number in range(1, 60):
