@@ -39,7 +39,6 @@ class Built:
 
     item: Buildable
     tree: Digest
-    build: Action | None = None
     artifact: Digest | None = None
 
 
@@ -70,7 +69,9 @@ class Known:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._built: dict[str, Built] = {}
+        # Only what is known is kept: the rest may come to be.
+        self._trees: dict[str, Digest] = {}
+        self._roots: dict[str, Digest] = {}
 
     def tree_of(self, action: Action) -> Digest | None:
         """The output of an action that was done before, or None."""
@@ -82,10 +83,6 @@ class Known:
         digest = self.tree_of(action)
         return digest if digest is not None and self.store.holds(self.store.read_manifest(digest)) else None
 
-    def system(self, system: System) -> Digest | None:
-        """The root of a system."""
-        return self.tree_of(steps.system_action(system, read_lock(system)))
-
     def source(self, source: Source | Local) -> Digest | None:
         """The tree of a source. One that lies beside the recipe is always known."""
         if isinstance(source, Local):
@@ -94,17 +91,17 @@ class Known:
 
     def bare_root(self) -> Digest | None:
         """The root that checks run on."""
-        root = self.system(tools.SYSTEM)
+        root = self.tree(tools.SYSTEM)
         return None if root is None else self.tree_of(tools.bare_action(root))
 
     def parts(self, recipe: Recipe) -> list[Part] | None:
         """What the input root of ``recipe`` is merged from, or None while something of it is yet to be made."""
         trees: list[Part] = [Part("skeleton", steps.skeleton()[0].digest)]
         for item in inputs(recipe):
-            built = self.built(item)
-            if built is None:
+            tree = self.tree(item)
+            if tree is None:
                 return None
-            trees.append(Part(steps.heading(item), built.tree, "" if isinstance(item, System) else steps.PREFIX[1:]))
+            trees.append(Part(steps.heading(item), tree, "" if isinstance(item, System) else steps.PREFIX[1:]))
         for source in recipe.sources:
             digest = self.source(source)
             if digest is None:
@@ -113,38 +110,51 @@ class Known:
             trees.append(Part(name, digest, f"{steps.BUILD[1:]}/{source.into}"))
         return trees
 
+    def tree(self, item: Buildable) -> Digest | None:
+        """What others are built from: a system's root, or a recipe's raw output."""
+        if item.name not in self._trees:
+            action = self.build_action(item) if isinstance(item, Recipe) else steps.system_action(item, read_lock(item))
+            digest = self.tree_of(action) if action is not None else None
+            if digest is None:
+                return None
+            self._trees[item.name] = digest
+        return self._trees[item.name]
+
+    def root(self, recipe: Recipe) -> Digest | None:
+        """The input root of ``recipe``."""
+        if recipe.name not in self._roots:
+            parts = self.parts(recipe)
+            digest = None if parts is None else self.tree_of(steps.merge_action(parts, wins(recipe)))
+            if digest is None:
+                return None
+            self._roots[recipe.name] = digest
+        return self._roots[recipe.name]
+
+    def build_action(self, recipe: Recipe) -> Action | None:
+        """How ``recipe`` is built, or None while its input root is yet to be made."""
+        root = self.root(recipe)
+        return None if root is None else steps.build_action(recipe, root)
+
+    def artifact(self, recipe: Recipe) -> Digest | None:
+        """The artifact of ``recipe``, whether its check was passed or not."""
+        root, output = self.root(recipe), self.tree(recipe)
+        if root is None or output is None:
+            return None
+        return self.tree_of(steps.pack_action(output, root, pack_settings(recipe), bootstrap.load().digest))
+
     def built(self, item: Buildable) -> Built | None:
         """All that there is of ``item``, or None if any step is yet to be done."""
-        built = self._built.get(item.name)
-        if built is None:
-            built = self._system(item) if isinstance(item, System) else self._recipe(item)
-            if built is not None:
-                self._built[item.name] = built
-        return built
-
-    def _system(self, system: System) -> Built | None:
-        tree = self.system(system)
-        return None if tree is None else Built(system, tree)
-
-    def packed(self, recipe: Recipe) -> Built | None:
-        """The same for a recipe, whether its check was passed or not."""
-        parts = self.parts(recipe)
-        root = parts and self.tree_of(steps.merge_action(parts, recipe.wins))
-        if not root:
+        tree = self.tree(item)
+        if tree is None or isinstance(item, System):
+            return None if tree is None else Built(item, tree)
+        artifact = self.artifact(item)
+        if artifact is None:
             return None
-        build = steps.build_action(recipe, root)
-        output = self.tree_of(build)
-        artifact = output and self.tree_of(steps.pack_action(output, root, pack_settings(recipe), bootstrap.load().digest))
-        return Built(recipe, output, build, artifact) if output and artifact else None
-
-    def _recipe(self, recipe: Recipe) -> Built | None:
-        built = self.packed(recipe)
-        if built is None or not recipe.check:
-            return built
-        bare = self.bare_root()
-        assert built.artifact is not None
-        passed = bare is not None and self.tree_of(steps.check_action(recipe, built.artifact, bare)) is not None
-        return built if passed else None
+        if item.check:
+            bare = self.bare_root()
+            if bare is None or self.tree_of(steps.check_action(item, artifact, bare)) is None:
+                return None
+        return Built(item, tree, artifact)
 
 
 def artifact_path(store: Store, built: Built) -> Path:
@@ -158,6 +168,17 @@ def inputs(recipe: Recipe) -> Iterable[Buildable]:
     for item in closure(recipe.inputs):
         if isinstance(item, Recipe) or item in recipe.inputs:
             yield item
+
+
+def wins(recipe: Recipe) -> dict[str, str]:
+    """The recipe's ``wins`` by the labels that inputs have in a merge. Raises BadRecipe for a name that no input has."""
+    labels = {item.name: steps.heading(item) for item in inputs(recipe)}
+    labels |= {name: name for source in recipe.sources for name in [source.name if isinstance(source, Source) else source.path]}
+    for path, name in recipe.wins.items():
+        if name not in labels:
+            known = f"The inputs: {', '.join(labels)}."
+            raise BadRecipe(f"wins of {recipe.name}: {name} is to win at {path}, and is no input", recipe.position, hint=known)
+    return {path.lstrip("/"): labels[name] for path, name in recipe.wins.items()}
 
 
 def local_tree(source: Local) -> tuple[Manifest, bytes]:
@@ -178,5 +199,6 @@ def pack_settings(recipe: Recipe) -> Settings:
         environment=tuple((program, tuple(variables.items())) for program, variables in recipe.environment.items()),
         dlopen=recipe.dlopen,
         missing=recipe.missing,
+        keep=recipe.keep,
         host_interpreters=recipe.host_interpreters,
     )

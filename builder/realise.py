@@ -15,7 +15,7 @@ from builder.archives import usr_merged
 from builder.execute import Executor
 from builder.fetch import Fetcher
 from builder.imports import Import, import_archives
-from builder.known import Built, Known, artifact_path, inputs, local_tree, pack_settings, read_lock
+from builder.known import Built, Known, artifact_path, inputs, local_tree, pack_settings, read_lock, wins
 from builder.progress import Progress
 from builder.recipe import Buildable, Local, Recipe, Source, System, closure
 from builder.steps import heading
@@ -58,7 +58,8 @@ class Realiser:
             bwrap = self._bubblewrap()
             executor = Executor(self.store, bwrap, self.options.jobs, self.cancel)
             self._in_order(wanted, lambda item: self._realise(item, executor))
-        results = [self.known.built(item) for item in targets]
+        known = Known(self.store)
+        results = [known.built(item) for item in targets]
         for built in results:
             assert built is not None
             self._check_out(built)
@@ -173,8 +174,9 @@ class Realiser:
                 parts.append((label, digest))
                 trees.append((label, usr_merged(self.store.read_manifest(digest))))
             trees.append((heading(system), steps.system_links(system)))
-            wins = {path.encode(): label for path, label in system.wins.items()}
-            root = merge(trees, wins=wins)
+            labels = dict(zip((package.name for package in lock.packages), (label for label, _ in parts), strict=True))
+            winners = {path.encode(): labels.get(name, name) for path, name in system.wins.items()}
+            root = merge(trees, wins=winners)
             with self.store.batch() as batch:
                 batch.add_manifest(root)
                 for action in (steps.root_action(system, parts), steps.system_action(system, lock)):
@@ -226,9 +228,10 @@ class Realiser:
             self._check(recipe, artifact, executor)
 
     def _merge(self, recipe: Recipe) -> Digest:
-        parts = self.known.parts(recipe)
+        # Not what this run knew before: an input that was built again may have given something else.
+        parts = Known(self.store).parts(recipe)
         assert parts is not None, recipe
-        action = steps.merge_action(parts, recipe.wins)
+        action = steps.merge_action(parts, wins(recipe))
         digest = self.known.held(action)
         if digest is not None:
             return digest
@@ -249,8 +252,8 @@ class Realiser:
             for part in parts:
                 tree = self.store.read_manifest(part.digest)
                 trees.append((part.label, tree.under(part.at.encode()) if part.at else tree))
-            wins = {path.lstrip("/").encode(): label for path, label in recipe.wins.items()}
-            root = batch.add_manifest(merge(trees, wins=wins))
+            winners = {path.encode(): label for path, label in wins(recipe).items()}
+            root = batch.add_manifest(merge(trees, wins=winners))
             self._record(batch, action, heading(recipe), root, started)
         return root
 

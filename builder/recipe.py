@@ -121,7 +121,8 @@ class System:
     """A system root, laid at ``/``: pinned packages of a Debian suite, and links that their install scripts would make.
 
     ``packages`` are names that ``builder lock`` resolves, with all that they need but ``exclude``, into the lock file
-    ``lock`` beside the recipe. ``links`` maps paths such as ``usr/bin/cc`` to the text of a symlink.
+    ``lock`` beside the recipe. ``links`` maps paths such as ``usr/bin/cc`` to the text of a symlink,
+    ``wins`` a path that several packages hold to the name of the package that is right.
     """
 
     name: str
@@ -155,15 +156,18 @@ class System:
 class Recipe:
     """How one artifact is made from its sources.
 
-    The indentation that all lines of ``script`` and of ``check`` share is taken away. ``script`` is run by the input root's ``/bin/sh -eu`` in ``src``, and installs into ``$OUT$PREFIX`` (``make install
+    ``script`` is run by the input root's ``/bin/sh -eu`` in ``src``, and installs into ``$OUT$PREFIX`` (``make install
     DESTDIR="$OUT"``). ``inputs`` are systems, laid at ``/``, and recipes, whose outputs are laid at ``$PREFIX`` together with
     those of their own inputs. ``check`` is run by busybox's ``sh`` on a root that holds nothing but busybox and the artifact.
+    Both lose the indentation that all of their lines share.
 
     ``variables`` are set for the script. ``environment`` maps a program's path to variables that its launcher sets where
     the user has not; ``{root}`` in a value is the artifact's own directory. ``dlopen`` names libraries that programs open by
     themselves, ``missing`` those that may stay unresolved, ``host_interpreters`` what ``#!`` lines may take from the
-    host. ``wins`` maps a path that several inputs hold to the name of the input that is right. None of ``about``,
-    ``check`` and the URLs of sources has a part in what is built.
+    host, ``keep`` files and directories in which packing rewrites nothing. ``wins`` maps a path that several inputs hold to
+    the name of the input or source that is right.
+
+    Neither ``about``, ``check``, ``limits`` nor the URLs of sources have a part in what is built.
     """
 
     name: str
@@ -178,6 +182,7 @@ class Recipe:
     dlopen: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     host_interpreters: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
     wins: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     platform: str = "x86_64-linux"
@@ -190,7 +195,7 @@ class Recipe:
         _check_values("sources", self.sources, (Source, Local))
         _check_values("inputs", self.inputs, (Recipe, System))
         _require(isinstance(self.limits, Limits), "limits takes Limits(...)")
-        for what in ("dlopen", "missing", "host_interpreters"):
+        for what in ("dlopen", "missing", "host_interpreters", "keep"):
             _check_texts(what, getattr(self, what))
         _check_mapping("wins", self.wins)
         _check_variables("variables", self.variables)

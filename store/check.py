@@ -40,7 +40,6 @@ class Kind(StrEnum):
     BAD_ROOT = "bad root"
     FOREIGN = "foreign file"
     LEFTOVER = "leftover"
-    UNREADABLE = "unreadable"
 
 
 # What a killed builder or a deleted link leaves behind, and the next builder or collection takes away.

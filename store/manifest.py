@@ -37,7 +37,7 @@ class MergeConflict(Error):
     def __init__(self, path: bytes, first: str, second: str) -> None:
         super().__init__(
             f"{first} and {second} both hold {show(path)}, with different contents",
-            hint=f"Say which one wins in the recipe: wins={{{show(path)!r}: {first!r}}}.",
+            hint=f"Say which one wins in the recipe: wins={{{show(path)!r}: {first.split(' ', maxsplit=1)[0]!r}}}.",
         )
         self.path = path
         self.first = first

@@ -40,7 +40,7 @@ class NoRoot(Error):
     """There is no root of this name."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"there is no root {name!r}", hint="`builder root list` shows all.")
+        super().__init__(f"there is no root {name!r}", hint="Its name is the path of a link, or the name that it was given.")
         self.name = name
 
 

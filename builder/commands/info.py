@@ -20,6 +20,7 @@ from store.digest import Digest
 from store.graph import Graph
 from store.manifest import show
 from store.resolve import resolve
+from store.store import Store
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,10 +31,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, context: Context) -> int:
     """Describe it."""
+    store = context.store()
+    with store.in_use():
+        return _describe(store, options)
+
+
+def _describe(store: Store, options: argparse.Namespace) -> int:
     from builder.show import size
     from launcher.describe import describe
 
-    store = context.store()
     named = resolve(store, options.artifact)
     manifest = store.read_manifest(named.digest)
     with index.opened(store) as opened:

@@ -37,7 +37,7 @@ def run(options: argparse.Namespace, context: Context) -> int:
     store = context.store()
     rows = []
     changed = False
-    with show.progress(verbose=False) as progress:
+    with store.in_use(), show.progress(verbose=False) as progress:
         fetcher = Fetcher(store, mirrors.find(context.config_path, context.environment), progress)
         for system in _systems(options):
             lock = debian.lock(fetcher, progress, system.packages, suite=system.suite, exclude=system.exclude)

@@ -30,21 +30,17 @@ def run(options: argparse.Namespace, context: Context) -> int:
     store = context.store()
     item = load(options.recipe)
     known = Known(store)
-    action = None
-    if isinstance(item, Recipe):
-        parts = known.parts(item)
-        root = parts and known.tree_of(steps.merge_action(parts, item.wins))
-        action = steps.build_action(item, root) if root else None
-        if options.check and action is not None:
-            built, bare = known.packed(item), known.bare_root()
-            action = steps.check_action(item, built.artifact, bare) if built and built.artifact and bare else None
+    action = known.build_action(item) if isinstance(item, Recipe) else None
+    if options.check and isinstance(item, Recipe):
+        artifact, bare = known.artifact(item), known.bare_root()
+        action = steps.check_action(item, artifact, bare) if artifact and bare else None
     path = store.log_path(action.digest) if action else None
     if path is None or not path.exists():
         raise Error(f"{item.name} has no log: it was not built as the recipe now says", hint=f"builder build {options.recipe}")
     if options.path:
         sys.stdout.write(f"{path}\n")
         return 0
-    with path.open("rb") as file:
+    with store.in_use(), path.open("rb") as file:
         sys.stdout.flush()
         shutil.copyfileobj(file, sys.stdout.buffer)
     return 0

@@ -16,6 +16,7 @@ from store import index
 from store.manifest import Symlink, show
 from store.origins import origins
 from store.resolve import resolve
+from store.store import Store
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,9 +27,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, context: Context) -> int:
     """List it."""
+    store = context.store()
+    with store.in_use():
+        return _describe(store, options)
+
+
+def _describe(store: Store, options: argparse.Namespace) -> int:
     from builder.show import size
 
-    store = context.store()
     named = resolve(store, options.artifact)
     manifest = store.read_manifest(named.digest)
     with index.opened(store) as opened:

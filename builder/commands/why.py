@@ -17,6 +17,7 @@ from store import index
 from store.manifest import show
 from store.origins import holders
 from store.resolve import resolve
+from store.store import Store
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,9 +29,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, context: Context) -> int:
     """Explain it."""
+    store = context.store()
+    with store.in_use():
+        return _describe(store, options)
+
+
+def _describe(store: Store, options: argparse.Namespace) -> int:
     from launcher.describe import describe
 
-    store = context.store()
     named = resolve(store, options.artifact)
     with index.opened(store) as opened:
         found = holders(opened, named.digest, options.name)
