@@ -68,7 +68,8 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The entry point of the ``builder`` command."""
-    # Nothing that is made while modules are loaded is garbage, and looking for some costs a tenth of the start.
+    # Nothing that is made while modules are loaded is garbage, and looking for some costs a tenth of the start. What runs
+    # long enough to make any turns it on.
     gc.disable()
     words = list(sys.argv[1:] if arguments is None else arguments)
     # A closed pipe (`builder log x | head`) ends the program quietly, like any other of its kind.
@@ -78,14 +79,24 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         from builder.commands import Context
 
         options = parser(_command_in(words)).parse_args(words)
-        gc.enable()
         status = options.run(options, Context.of(os.environ, options.store))
-        sys.stdout.flush()
     except KeyboardInterrupt:
         status = _say("stopped", "", 130)
     except Error as error:
         status = _say(error.message, error.hint, error.exit_code)
-    raise SystemExit(status)
+    _leave(status)
+
+
+def _leave(status: int) -> NoReturn:
+    """End here: Python would take a tenth of a short run to take itself apart, and nothing is left to be closed."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError as error:
+        # A full disk behind standard output: what was printed is not there, and must not count as done.
+        os.write(2, f"error: standard output: {os.strerror(error.errno or 0)}\n".encode())
+        status = 1
+    os._exit(status)
 
 
 def _interrupt(number: int, frame: object) -> None:  # noqa: ARG001

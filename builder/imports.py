@@ -24,10 +24,11 @@ from builder.progress import Progress, Task
 from builder.recipe import Source
 from store import files
 from store.action import Action
+from store.batch import Batch
 from store.digest import Digest
 from store.manifest import Manifest
 from store.result import Result
-from store.store import Batch, Store
+from store.store import Store
 
 CHUNK = 1 << 20
 SAVE = 512 << 20  # bytes of archives after which what there is gets its names: a stop then costs no more than that

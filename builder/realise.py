@@ -23,10 +23,11 @@ from launcher import bootstrap, pack
 from launcher.settings import Settings
 from store import artifacts
 from store.action import Action
+from store.batch import Batch
 from store.digest import Digest
 from store.manifest import Manifest, merge
 from store.result import Result
-from store.store import Batch, Store
+from store.store import Store
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from store import files, trees
+from store import files
 from store.digest import Digest
 from store.errors import Error
 from store.manifest import Manifest
@@ -86,6 +86,8 @@ def check_out(store: Store, artifact: Manifest, *, name: str, version: str) -> P
 
     Any number of processes may ask for the same one. Raises MissingBlob, BadName, Foreign, and Error when the disk refuses.
     """
+    from store import trees  # not needed to see that an artifact is there
+
     place = path_of(store, artifact.digest, name=name, version=version)
     if is_there(place):
         return place

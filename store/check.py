@@ -89,7 +89,7 @@ class _Check:
         manifests = self.check_manifests()
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             held = self.check_blobs(pool)
-        for digest in sorted(wanted.union(digest for digest in folders.values() if digest)):
+        for digest in sorted(wanted.union(digest for digest in folders.values() if digest), key=lambda digest: digest.raw):
             if digest in manifests:
                 self.check_held(digest, held)
             elif not self.store.manifest_path(digest).exists():

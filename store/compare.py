@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from blake3 import blake3
 
 from store import files
+from store.batch import CHUNK
 from store.digest import Digest
 from store.manifest import Directory, File, Manifest, Symlink, show
-from store.store import CHUNK, Store
+from store.store import Store
 
 
 def compare(store: Store, manifest: Manifest, fd: int) -> Iterator[tuple[bytes, str]]:

@@ -22,7 +22,7 @@ class BadDigest(Error):
         self.value = value
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Digest:
     """The name of some bytes. ``raw`` holds its 32 bytes."""
 

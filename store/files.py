@@ -111,3 +111,8 @@ def try_lock(fd: int, *, shared: bool = False) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def is_link_limit(error: OSError) -> bool:
+    """Whether a hard link could not be made for a reason that a copy gets around."""
+    return error.errno in (errno.EMLINK, errno.EXDEV, errno.EPERM, errno.ENOTSUP)

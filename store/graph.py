@@ -66,7 +66,7 @@ class Graph:
         for step in known:
             self._by_output.setdefault(step.output, []).append(step)
         for made in self._by_output.values():
-            made.sort(key=lambda step: (-step.started, step.action))
+            made.sort(key=lambda step: (-step.started, step.action.raw))
 
     def makers(self, tree: Digest) -> list[Step]:
         """The steps that made ``tree`` out of something, the newest first. None: it came from outside."""

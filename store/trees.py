@@ -11,9 +11,10 @@ import stat
 from collections.abc import Iterator
 
 from store import files
+from store.batch import Batch
 from store.errors import Error
 from store.manifest import DIRECTORY, Directory, File, Manifest, Node, Symlink, show
-from store.store import Batch, MissingBlob, Store, is_link_limit
+from store.store import MissingBlob, Store
 
 
 class NotATree(Error):
@@ -79,7 +80,7 @@ class _Checkout:
             try:
                 os.link(source, name, src_dir_fd=self.blobs, dst_dir_fd=at, follow_symlinks=False)
             except OSError as error:
-                if not is_link_limit(error):
+                if not files.is_link_limit(error):
                     raise
                 self.duplicate(source, name, at, 0o555 if node.executable else 0o444)
         except FileNotFoundError:

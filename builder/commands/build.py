@@ -19,7 +19,7 @@ from builder.commands import Context, say, say_json
 from builder.known import Built, Known, artifact_path
 from builder.load import load
 from builder.recipe import Buildable, closure
-from store import artifacts, roots
+from store import artifacts
 from store.store import Store
 
 
@@ -78,6 +78,8 @@ def run(options: argparse.Namespace, context: Context) -> int:
             path = artifact_path(store, item)
             link: Path | None = None
             if not options.no_link:
+                from store import roots
+
                 link = Path(options.out_link if len(built) == 1 else f"{options.out_link}-{item.item.name}")
                 roots.add_link(store, link, item.artifact, path)
             rows.append((item, path, link))

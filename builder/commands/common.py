@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from typing import TypedDict
@@ -41,6 +42,7 @@ def realiser(
     parallel: int | None = None,
 ) -> Iterator[Realiser]:
     """One run of the builder, with its progress shown for as long as the with block lasts."""
+    gc.enable()
     store.sweep()
     options = Options(parallel=parallel or cores(), jobs=cores(), rebuild=rebuild, keep_failed=keep_failed)
     with show.progress(verbose=verbose) as progress:

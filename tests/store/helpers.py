@@ -11,10 +11,11 @@ from pathlib import Path
 
 from store import artifacts, files, trees
 from store.action import Action
+from store.batch import Batch
 from store.digest import Digest
 from store.manifest import DIRECTORY, File, Manifest, Node, Symlink
 from store.result import Result
-from store.store import Batch, Store
+from store.store import Store
 
 NOBODY = 65534
 

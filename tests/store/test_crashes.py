@@ -16,11 +16,12 @@ import pytest
 
 from store import artifacts, collect, files, roots, trees
 from store.action import Action
+from store.batch import Batch
 from store.check import check
 from store.errors import Error
 from store.files import NoSpace
 from store.manifest import Manifest
-from store.store import Batch, Store
+from store.store import Store
 from tests.store.helpers import World, kill, record, start, status, tree
 
 # All calls of the standard library's os module that change a file system, in the store's code or in what it uses.
