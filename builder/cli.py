@@ -84,6 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         status = _say("stopped", "", 130)
     except Error as error:
         status = _say(error.message, error.hint, error.exit_code)
+    except OSError as error:
+        # The machine refused something that no part above has a better word for: no memory, no descriptors, a full disk.
+        place = error.filename or "the system refused a call"
+        status = _say(f"{place}: {os.strerror(error.errno or 0)}", "", 1)
     _leave(status)
 
 

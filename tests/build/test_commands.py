@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -173,3 +174,18 @@ def test_zz_collection_keeps_what_links_lead_to(own: Builder) -> None:
         if path.is_file()
     ]
     assert left == []
+
+
+def test_a_machine_that_refuses_is_told_in_words(builder: Builder, write_recipe: Write) -> None:
+    """A full disk behind standard output, and no descriptors left in the middle of a build."""
+    recipe = write_recipe("no-descriptors", 'mkdir -p "$OUT$PREFIX"; echo > "$OUT$PREFIX/x"')
+    with open("/dev/full", "w") as full:
+        words = [sys.executable, "-m", "builder", "build", str(recipe), "--dry-run"]
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, env=dict(builder.environment), check=False)
+    assert (done.returncode, "No space left on device" in done.stderr, "Traceback" in done.stderr) == (1, True, False), done
+    few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (12, 12))"
+    code = f"{few}; from builder.cli import main; main(['build', {str(recipe)!r}, '--no-link'])"
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, env=dict(builder.environment), check=False)
+    assert (done.returncode, "Too many open files" in done.stderr, "Traceback" in done.stderr) == (1, True, False), done
+    builder("build", recipe, "--no-link")
