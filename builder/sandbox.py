@@ -176,6 +176,6 @@ def _advice() -> str:
         if value == wrong:
             return f"This machine forbids user namespaces. As root: {advice}"
     return (
-        "Builds need user namespaces. In a container, start it with them allowed"
-        " (for example --security-opt seccomp=unconfined), or build on the host."
+        "Builds need user namespaces. In a container, start it with them allowed (for example --security-opt"
+        " seccomp=unconfined), or build on the host. In a chroot the kernel never gives them: enter it by pivot_root(8)."
     )

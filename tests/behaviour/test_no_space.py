@@ -19,7 +19,7 @@ MS_REMOUNT = 32
 # space. The same file system is then made larger, and the same command works.
 CODE = """
 import subprocess, sys
-from tests.build.test_no_space import remount
+from tests.behaviour.test_no_space import remount
 from tests.store.test_crashes import mount_small
 place, recipe, downloads = sys.argv[1:]
 from pathlib import Path
