@@ -14,37 +14,26 @@ from __future__ import annotations
 
 import argparse
 
-from builder.commands import Context, say, say_json
-from store import index
+from builder.commands import Context, artifact, say, say_json
 from store.digest import Digest
 from store.graph import Graph
 from store.manifest import show
-from store.resolve import resolve
-from store.store import Store
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's words."""
-    parser.add_argument("artifact", metavar="ARTIFACT", help="a result link, a folder of the store, a digest, or a name")
-    parser.add_argument("--json", action="store_true", help="print all of it as JSON")
+    artifact.argument(parser)
 
 
 def run(options: argparse.Namespace, context: Context) -> int:
     """Describe it."""
-    store = context.store()
-    with store.in_use():
-        return _describe(store, options)
-
-
-def _describe(store: Store, options: argparse.Namespace) -> int:
     from builder.show import size
     from launcher.describe import describe
 
-    named = resolve(store, options.artifact)
-    manifest = store.read_manifest(named.digest)
-    with index.opened(store) as opened:
-        sources = _inputs(opened.graph(), named.digest)
-    pieces = list(describe(manifest, store.read_blob))
+    with artifact.opened(context, options.artifact) as (store, named, index):
+        manifest = store.read_manifest(named.digest)
+        sources = _inputs(index.graph(), named.digest)
+        pieces = list(describe(manifest, store.read_blob))
     if options.json:
         say_json(
             {

@@ -11,34 +11,23 @@ from __future__ import annotations
 
 import argparse
 
-from builder.commands import Context, say, say_json
-from store import index
+from builder.commands import Context, artifact, say, say_json
 from store.manifest import Symlink, show
 from store.origins import origins
-from store.resolve import resolve
-from store.store import Store
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's words."""
-    parser.add_argument("artifact", metavar="ARTIFACT", help="a result link, a folder of the store, a digest, or a name")
-    parser.add_argument("--json", action="store_true", help="print the files as JSON")
+    artifact.argument(parser)
 
 
 def run(options: argparse.Namespace, context: Context) -> int:
     """List it."""
-    store = context.store()
-    with store.in_use():
-        return _describe(store, options)
-
-
-def _describe(store: Store, options: argparse.Namespace) -> int:
     from builder.show import size
 
-    named = resolve(store, options.artifact)
-    manifest = store.read_manifest(named.digest)
-    with index.opened(store) as opened:
-        found = {origin.path: origin for origin in origins(opened, named.digest)}
+    with artifact.opened(context, options.artifact) as (store, named, index):
+        manifest = store.read_manifest(named.digest)
+        found = {origin.path: origin for origin in origins(index, named.digest)}
     if options.json:
         rows = [
             {

@@ -12,35 +12,24 @@ from __future__ import annotations
 
 import argparse
 
-from builder.commands import Context, say, say_json
-from store import index
+from builder.commands import Context, artifact, say, say_json
 from store.manifest import show
 from store.origins import holders
-from store.resolve import resolve
-from store.store import Store
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's words."""
-    parser.add_argument("artifact", metavar="ARTIFACT", help="a result link, a folder of the store, a digest, or a name")
+    artifact.argument(parser)
     parser.add_argument("name", metavar="NAME", help="a file's name, path or digest, or a library's name")
-    parser.add_argument("--json", action="store_true", help="print it as JSON")
 
 
 def run(options: argparse.Namespace, context: Context) -> int:
     """Explain it."""
-    store = context.store()
-    with store.in_use():
-        return _describe(store, options)
-
-
-def _describe(store: Store, options: argparse.Namespace) -> int:
     from launcher.describe import describe
 
-    named = resolve(store, options.artifact)
-    with index.opened(store) as opened:
-        found = holders(opened, named.digest, options.name)
-    pieces = list(describe(store.read_manifest(named.digest), store.read_blob))
+    with artifact.opened(context, options.artifact) as (store, named, index):
+        found = holders(index, named.digest, options.name)
+        pieces = list(describe(store.read_manifest(named.digest), store.read_blob))
     users = {o.path: [p.path for p in pieces if any(r.path == o.path for r in p.references)] for o in found}
     if options.json:
         rows = [
