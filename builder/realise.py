@@ -197,12 +197,12 @@ class Realiser:
         root = root or self._make_system(tools.SYSTEM).tree
         tree = self.store.read_manifest(root)
         bare, select = tools.bare_action(root), tools.select_action(root)
-        if self.known.tree_of(bare) is None:
+        if self.known.held(bare) is None:
             with self.store.batch() as batch:
                 for data in steps.skeleton()[1].values():
                     batch.add_bytes(data)
                 self._record(batch, bare, "bare root", batch.add_manifest(tools.bare_root(tree)), time.time())
-        if self.known.tree_of(select) is None:
+        if self.known.held(select) is None:
             with self.store.batch() as batch:
                 self._record(batch, select, "bubblewrap", batch.add_manifest(tools.bwrap_output(tree)), time.time())
         artifact = self._pack("bubblewrap", self._need(select), root, Settings())
