@@ -31,6 +31,7 @@ from store.store import Store
 from tests.bench.timing import compare, seconds
 
 ROUNDS = 3
+RELATIONS = {"Depends", "Pre-Depends", "Conflicts", "Breaks", "Replaces", "Recommends", "Suggests", "Enhances"}
 
 
 def repository(lock: Lock, packages: Path, folder: Path) -> dict[str, Path]:
@@ -45,6 +46,8 @@ def repository(lock: Lock, packages: Path, folder: Path) -> dict[str, Path]:
         os.link(found[package.sha256], place)
         with open(place, "rb") as opened:
             fields = control_fields(opened, package.name)
+        # A lock may leave out what a package depends on, and apt would not: which packages there are is settled already.
+        fields = {name: value for name, value in fields.items() if name not in RELATIONS}
         fields |= {"Filename": f"./{place.name}", "Size": str(package.size), "SHA256": package.sha256}
         stanzas.append("".join(f"{name}: {value.replace(chr(10), chr(10) + ' ')}\n" for name, value in fields.items()))
     (folder / "Packages").write_text("\n".join(stanzas))
