@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+# As typing has it, whose import would take a twentieth of a build that has nothing to do.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from builder.recipe import Limits, Local, Recipe, Source, System
 

@@ -13,10 +13,14 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from builder import VERSION
 from store.errors import Error
+
+# As typing has it, whose import would take a twentieth of a build that has nothing to do.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 ABOUT = "Build software from recipes into artifacts that run on any Linux."
 MORE = """\

@@ -6,7 +6,6 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from store.errors import Error
 
@@ -221,7 +220,7 @@ def unindented(script: str) -> str:
     return "\n".join(line[margin:] for line in lines).strip("\n") + "\n" * bool(script.strip())
 
 
-Buildable: TypeAlias = Recipe | System
+Buildable = Recipe | System
 
 
 def _check_heading(name: object, version: object, about: object, platform: object) -> None:

@@ -7,7 +7,6 @@ element is the format number and whose second is the word for what it holds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
 
 import msgpack
 
@@ -15,7 +14,14 @@ from store.errors import Error
 
 FORMAT = 1
 
-Value: TypeAlias = "bool | int | str | bytes | list[Value] | None"
+# As typing has it, whose import would take a twentieth of a build that has nothing to do.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+    Value: TypeAlias = "bool | int | str | bytes | list[Value] | None"
+else:
+    Value = object
 
 
 class BadRecord(Error):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from store import codec
 from store.digest import BadDigest, Digest
@@ -81,7 +80,7 @@ class Symlink:
             raise BadEntry(b"", "a symlink whose target is empty, holds NUL, or is over 4095 bytes")
 
 
-Node: TypeAlias = Directory | File | Symlink
+Node = Directory | File | Symlink
 
 DIRECTORY = Directory()
 
