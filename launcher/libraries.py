@@ -49,31 +49,20 @@ class _Object:
     loader: _Object | None
 
 
-class Loader:
-    """The loader of one launch directory: ``triplet`` says which."""
+class Files:
+    """What the files of a build are, each looked into once. ``read`` gives the bytes of a blob."""
 
-    def __init__(self, namespace: Namespace, read: Callable[[Digest], bytes], triplet: str) -> None:
+    def __init__(self, namespace: Namespace, read: Callable[[Digest], bytes]) -> None:
         self.namespace = namespace
-        self._read = read
+        self.read = read
         self._elves: dict[Digest, Elf | None] = {}
-        self.triplet = triplet
-        self.musl = triplet.endswith("-musl")
-        self._directories = (PREFIX + b"/lib", *self._system_directories(triplet.encode()))
 
     def elf(self, node: File) -> Elf | None:
         """What the file is, or None when it is no ELF file. Raises BadElf."""
         if node.blob not in self._elves:
-            data = self._read(node.blob) if node.size >= 52 else b""
+            data = self.read(node.blob) if node.size >= 52 else b""
             self._elves[node.blob] = elves.read(data) if elves.is_elf(data) else None
         return self._elves[node.blob]
-
-    def closure(self, path: bytes, elf: Elf) -> Closure:
-        """Everything that the program or library at ``path`` needs."""
-        return self._walk(_Object(path, elf, None), elf.needed, elf)
-
-    def closure_of(self, soname: bytes, path: bytes, elf: Elf) -> Closure:
-        """Everything that ``dlopen(soname)`` loads when the object at ``path`` calls it."""
-        return self._walk(_Object(path, elf, None), (soname,), elf)
 
     def library(self, path: bytes) -> Library | None:
         """The library that ``path`` leads to, under the name that it calls itself; None when it leads to none."""
@@ -85,6 +74,25 @@ class Loader:
         if found is None or elf is None or elf.kind is not Kind.LIBRARY:
             return None
         return Library(elf.soname or base(path), found[0], *found, elf)
+
+
+class Loader:
+    """The loader of one launch directory: ``triplet`` says which."""
+
+    def __init__(self, files: Files, triplet: str) -> None:
+        self.namespace = files.namespace
+        self.files = files
+        self.triplet = triplet
+        self.musl = triplet.endswith("-musl")
+        self._directories = (PREFIX + b"/lib", *self._system_directories(triplet.encode()))
+
+    def closure(self, path: bytes, elf: Elf) -> Closure:
+        """Everything that the program or library at ``path`` needs."""
+        return self._walk(_Object(path, elf, None), elf.needed, elf)
+
+    def closure_of(self, soname: bytes, path: bytes, elf: Elf) -> Closure:
+        """Everything that ``dlopen(soname)`` loads when the object at ``path`` calls it."""
+        return self._walk(_Object(path, elf, None), (soname,), elf)
 
     def _walk(self, start: _Object, wanted: tuple[bytes, ...], like: Elf) -> Closure:
         names: dict[bytes, Library | None] = {}
@@ -135,7 +143,7 @@ class Loader:
             return None
         real, node = found
         try:
-            elf = self.elf(node)
+            elf = self.files.elf(node)
         except BadElf:
             return None
         if elf is None or elf.kind is not Kind.LIBRARY or (elf.bits, elf.machine) != (like.bits, like.machine):
@@ -165,7 +173,7 @@ class Loader:
         found = self.namespace.file(path)
         if found is None or depth > 8:
             return
-        for line in self._read(found[1].blob).splitlines()[:MAX_CONF]:
+        for line in self.files.read(found[1].blob).splitlines()[:MAX_CONF]:
             words = line.partition(b"#")[0].split()
             match words:
                 case [b"include", *patterns]:

@@ -24,7 +24,7 @@ from launcher.config import ROOT, Config
 from launcher.elf import Elf, Kind
 from launcher.graft import Wiring, graft
 from launcher.interpreter import NotForThisMachine, is_musl, triplet, without_host
-from launcher.libraries import Closure, Library, Loader
+from launcher.libraries import Closure, Files, Library, Loader
 from launcher.names import PREFIX, Namespace, base, parent, up
 from launcher.scripts import FOLDERS, Shebang, mirror, place_of, read_shebang, write_launcher
 from launcher.settings import Settings
@@ -155,6 +155,7 @@ class _Packing:
     ) -> None:
         self.output = output
         self.namespace = Namespace(root, output)
+        self.files = Files(self.namespace, read)
         self.settings = settings
         self.bootstrap = bootstrap
         self.read = read
@@ -164,7 +165,7 @@ class _Packing:
         self.programs: list[_Program] = []
         self.libraries: list[tuple[bytes, File, Elf]] = []
         self.scripts: dict[bytes, tuple[File, Shebang]] = {}
-        self.borrowed: dict[bytes, bytes] = {}
+        self.borrowed: dict[bytes, tuple[bytes, Library]] = {}
         self.missing: dict[tuple[bytes, bytes], None] = {}
         self.defaults = {path.encode(): variables for path, variables in settings.environment}
 
@@ -202,7 +203,6 @@ class _Packing:
     def tie_links(self) -> None:
         """Absolute links into the output become relative. Those to a library of the input root are kept for later."""
         wrong = []
-        loader = Loader(self.namespace, self.read, "x86_64-linux-gnu")
         for path, node in self.output.entries:
             if type(node) is not Symlink:
                 continue
@@ -214,8 +214,9 @@ class _Packing:
                     if target.startswith(b"/"):
                         self.nodes[path] = Symlink((up(path) + inner).rstrip(b"/") or b".")
                     continue
-            if loader.library(PREFIX + b"/" + path) is not None:
-                self.borrowed[path] = target
+            found = self.files.library(PREFIX + b"/" + path)
+            if found is not None:
+                self.borrowed[path] = target, found
             else:
                 wrong.append((path, target))
         if wrong:
@@ -224,10 +225,9 @@ class _Packing:
     def tie_borrowed(self) -> None:
         """A link to a library of the input root leads into the launch directory, which then has that library."""
         wrong = []
-        for path, target in self.borrowed.items():
+        for path, (target, found) in self.borrowed.items():
             for launch in self.launches.values():
-                found = launch.loader.library(PREFIX + b"/" + path)
-                if found is not None and _fits(found.elf, musl=is_musl(launch.loader.triplet)):
+                if _fits(found.elf, musl=is_musl(launch.loader.triplet)):
                     self.keep_library(launch, found.soname, found)
                     self.take(launch, launch.loader.closure(found.real, found.elf))
                     self.nodes[path] = Symlink(up(path) + launch.path + b"/lib/" + found.soname)
@@ -240,7 +240,6 @@ class _Packing:
     def sort_files(self) -> None:
         keep = tuple(path.encode().strip(b"/") for path in self.settings.keep)
         started = self.started()
-        loader = Loader(self.namespace, self.read, "x86_64-linux-gnu")
         for path, node in self.output.files:
             if path.startswith(LAUNCH + b"/"):
                 raise BadProgram(path, Error("the name .launch is for the artifact's own launchers"))
@@ -250,7 +249,7 @@ class _Packing:
                 self.scripts[path] = node, shebang
                 continue
             try:
-                elf = loader.elf(node)
+                elf = self.files.elf(node)
                 if elf is None:
                     continue
                 if elf.kind is Kind.PROGRAM and node.executable:
@@ -279,7 +278,7 @@ class _Packing:
         found = self.namespace.file(elf.interpreter.lstrip(b"/"))
         if found is None:
             raise UnresolvedLibrary(((elf.interpreter, b"it"),))
-        launch = self.launches.setdefault(name, _Launch(Loader(self.namespace, self.read, name), found))
+        launch = self.launches.setdefault(name, _Launch(Loader(self.files, name), found))
         if launch.interpreter[1].blob != found[1].blob:
             raise AmbiguousLibrary(elf.interpreter, launch.interpreter[0], found[0])
         return launch
@@ -307,14 +306,19 @@ class _Packing:
                 if (opened, note) in done:
                     continue
                 done.add((opened, note))
-                tried = [
-                    launch.loader.closure_of(soname, opened, _plain(note_owner(launch, opened))) for soname in note.sonames
-                ]
+                tried = [launch.loader.closure_of(soname, opened, _plain(self.note_owner(opened))) for soname in note.sonames]
                 good = next((one for one in tried if not one.missing), None)
                 if good is not None:
                     todo.append(good)
                 elif note.required:
                     self.missing[note.sonames[0], opened] = None
+
+    def note_owner(self, opened: bytes) -> Elf:
+        """What the file is that has a dlopen note."""
+        found = self.namespace.file(opened)
+        elf = self.files.elf(found[1]) if found else None
+        assert elf is not None
+        return elf
 
     def keep_library(self, launch: _Launch, name: bytes, found: Library) -> None:
         known = launch.libraries.setdefault(name, found)
@@ -454,7 +458,7 @@ class _Packing:
         raise NoInterpreter(path, name)
 
     def shell(self, script: bytes, name: bytes, real: bytes, node: File) -> bytes:
-        elf = Loader(self.namespace, self.read, "x86_64-linux-gnu").elf(node)
+        elf = self.files.elf(node)
         if elf is None or elf.kind is not Kind.PROGRAM:
             raise NoInterpreter(script, real)
         try:
@@ -469,14 +473,6 @@ class _Packing:
             up(path) + interpreter, path.count(b"/"), self.defaults_of(path), up(path) + place_of(path), arguments
         )
         return self.add(write_launcher(settings, self.bootstrap.script), True)
-
-
-def note_owner(launch: _Launch, opened: bytes) -> Elf:
-    """What the file is that has a dlopen note."""
-    found = launch.loader.namespace.file(opened)
-    elf = launch.loader.elf(found[1]) if found else None
-    assert elf is not None
-    return elf
 
 
 def _plain(elf: Elf) -> Elf:
