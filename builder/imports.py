@@ -19,6 +19,7 @@ from builder import VERSION
 from builder.archives import BadArchive, read_deb, read_tar
 from builder.fetch import Download, Fetcher, Interrupted
 from builder.imports_key import import_action, package_action
+from builder.known import Known
 from builder.lockfile import LockedPackage
 from builder.progress import Progress, Task
 from builder.recipe import Source
@@ -89,6 +90,7 @@ def import_archives(
 class _Importer:
     def __init__(self, store: Store, fetcher: Fetcher, progress: Progress, jobs: int) -> None:
         self.store = store
+        self.known = Known(store)
         self.fetcher = fetcher
         self.progress = progress
         self.jobs = jobs
@@ -99,7 +101,7 @@ class _Importer:
     def run(self, items: Sequence[Import]) -> list[Digest]:
         todo: dict[Digest, Import] = {}
         for item in items:
-            known = self.known(item)
+            known = self.known.held(item.action)
             if known is None:
                 todo[item.action.digest] = item
             else:
@@ -108,12 +110,6 @@ class _Importer:
             # The largest first, so that the last one to be ready is a small one.
             self.make(sorted(todo.values(), key=lambda item: (-(item.size or 1 << 40), item.label)))
         return [self.trees[item.action.digest] for item in items]
-
-    def known(self, item: Import) -> Digest | None:
-        result = self.store.read_result(item.action.digest)
-        if result is None or not self.store.holds(self.store.read_manifest(result.output)):
-            return None
-        return result.output
 
     def make(self, items: list[Import]) -> None:
         by_hash: dict[str, list[Import]] = {}

@@ -106,8 +106,7 @@ class Known:
             digest = self.source(source)
             if digest is None:
                 return None
-            name = source.name if isinstance(source, Source) else source.path
-            trees.append(Part(name, digest, f"{steps.BUILD[1:]}/{source.into}"))
+            trees.append(Part(source.name, digest, steps.source_place(source)))
         return trees
 
     def tree(self, item: Buildable) -> Digest | None:
@@ -173,7 +172,7 @@ def inputs(recipe: Recipe) -> Iterable[Buildable]:
 def wins(recipe: Recipe) -> dict[str, str]:
     """The recipe's ``wins`` by the labels that inputs have in a merge. Raises BadRecipe for a name that no input has."""
     labels = {item.name: steps.heading(item) for item in inputs(recipe)}
-    labels |= {name: name for source in recipe.sources for name in [source.name if isinstance(source, Source) else source.path]}
+    labels |= {source.name: source.name for source in recipe.sources}
     for path, name in recipe.wins.items():
         if name not in labels:
             known = f"The inputs: {', '.join(labels)}."

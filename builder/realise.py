@@ -60,11 +60,14 @@ class Realiser:
             executor = Executor(self.store, bwrap, self.options.jobs, self.cancel)
             self._in_order(wanted, lambda item: self._realise(item, executor))
         known = Known(self.store)
-        results = [known.built(item) for item in targets]
-        for built in results:
-            assert built is not None
-            self._check_out(built)
-        return [built for built in results if built]
+        results = []
+        for item in targets:
+            built = known.built(item)
+            assert built is not None, item
+            if built.artifact is not None:
+                self._check_out(built.artifact, item.name, item.version)
+            results.append(built)
+        return results
 
     def prepare(self, recipe: Recipe) -> tuple[Executor, Action, Manifest]:
         """Everything that building ``recipe`` needs, without building it: who runs it, its action and its input root."""
@@ -158,9 +161,7 @@ class Realiser:
 
     def _import(self, items: Sequence[Buildable]) -> None:
         """Bring every archive that making ``items`` reads into the store."""
-        missing = [item for item in self._archives(items) if self.known.held(item.action) is None]
-        if missing:
-            import_archives(self.store, self.fetcher, missing, self.progress)
+        import_archives(self.store, self.fetcher, self._archives(items), self.progress)
 
     def _make_system(self, system: System) -> Built:
         """A system root from the trees of its packages."""
@@ -206,10 +207,7 @@ class Realiser:
             with self.store.batch() as batch:
                 self._record(batch, select, "bubblewrap", batch.add_manifest(tools.bwrap_output(tree)), time.time())
         artifact = self._pack("bubblewrap", self._need(select), root, Settings())
-        place = artifacts.check_out(
-            self.store, self.store.read_manifest(artifact), name="bubblewrap", version=tools.SYSTEM.version
-        )
-        return place / "bin" / "bwrap"
+        return self._check_out(artifact, "bubblewrap", tools.SYSTEM.version) / "bin" / "bwrap"
 
     # -- recipes --
 
@@ -262,8 +260,9 @@ class Realiser:
         label = heading(recipe)
         again = recipe.name in self.options.rebuild
         before = self.known.tree_of(action)
-        if not again and self.known.held(action) is not None:
-            return self._need(action)
+        output = None if again else self.known.held(action)
+        if output is not None:
+            return output
         lock = f"action-{action.digest.short}"
         with (
             self.progress.task("build", label) as task,
@@ -318,18 +317,14 @@ class Realiser:
         if self.known.tree_of(action) is not None and recipe.name not in self.options.rebuild:
             return
         label = heading(recipe)
-        tree = self.store.read_manifest(artifact)
         with self.progress.task("check", label) as task:
-            place = artifacts.check_out(self.store, tree, name=recipe.name, version=recipe.version)
+            place = self._check_out(artifact, recipe.name, recipe.version)
             hint = f"The artifact is {place}."
             bare = self.store.read_manifest(root)
             executor.check(action, label, bare, (artifact, place), limits=recipe.limits, say=task.say, hint=hint)
 
-    def _check_out(self, built: Built) -> None:
-        if built.artifact is not None:
-            item = built.item
-            tree = self.store.read_manifest(built.artifact)
-            artifacts.check_out(self.store, tree, name=item.name, version=item.version)
+    def _check_out(self, artifact: Digest, name: str, version: str) -> Path:
+        return artifacts.check_out(self.store, self.store.read_manifest(artifact), name=name, version=version)
 
     @staticmethod
     def _record(batch: Batch, action: Action, label: str, output: Digest, started: float) -> None:

@@ -97,6 +97,11 @@ class Local:
     into: str = "src"
     position: Position = field(default_factory=_caller, init=False, repr=False, compare=False)
 
+    @property
+    def name(self) -> str:
+        """What messages and ``wins`` call it: its path."""
+        return self.path
+
     def __post_init__(self) -> None:
         _require(isinstance(self.path, str) and _is_relative(self.path), f"not a plain relative path: {self.path!r}")
         _require(isinstance(self.into, str) and _is_relative(self.into), f"into is not a plain relative path: {self.into!r}")

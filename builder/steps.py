@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from builder.lockfile import Lock
-from builder.recipe import Recipe, Source, System
+from builder.recipe import Local, Recipe, Source, System
 from launcher.settings import Settings
 from store.action import Action
 from store.codec import Value
@@ -100,7 +100,7 @@ def merge_action(parts: Iterable[Part], wins: Mapping[str, str]) -> Action:
     return Action("merge", inputs, (MERGE_VERSION, [part.at for part in parts], _pairs(wins)))
 
 
-def source_place(source: Source) -> str:
+def source_place(source: Source | Local) -> str:
     """Where a source lies in the input root."""
     return f"{BUILD[1:]}/{source.into}"
 

@@ -58,18 +58,17 @@ def run(options: argparse.Namespace, context: Context) -> int:
     with store.in_use():
         built = ready(store, targets) if not options.rebuild else None
         if built is None:
-            from builder.commands.common import realise
+            from builder.commands.common import realiser
 
-            rebuild = frozenset(item.name for item in targets) if options.rebuild else frozenset()
-            built = realise(
+            with realiser(
                 store,
                 context,
-                targets,
                 verbose=options.verbose,
                 keep_failed=options.keep_failed,
-                rebuild=rebuild,
+                rebuild=frozenset(item.name for item in targets) if options.rebuild else frozenset(),
                 parallel=options.jobs,
-            )
+            ) as maker:
+                built = maker.run(targets)
         rows: list[tuple[Built, Path | None, Path | None]] = []
         for item in built:
             if item.artifact is None:

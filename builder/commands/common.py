@@ -11,7 +11,6 @@ from typing import TypedDict
 from builder import mirrors, show
 from builder.commands import Context
 from builder.fetch import Fetcher
-from builder.known import Built
 from builder.realise import Options, Realiser
 from builder.recipe import Buildable
 from store.store import Store
@@ -48,21 +47,6 @@ def realiser(
     with show.progress(verbose=verbose) as progress:
         places = mirrors.find(context.config_path, context.environment)
         yield Realiser(store, Fetcher(store, places, progress), progress, options)
-
-
-def realise(
-    store: Store,
-    context: Context,
-    targets: Sequence[Buildable],
-    *,
-    verbose: bool,
-    keep_failed: bool = False,
-    rebuild: frozenset[str] = frozenset(),
-    parallel: int | None = None,
-) -> list[Built]:
-    """Make every target, and give what came of each, in their order."""
-    with realiser(store, context, verbose=verbose, keep_failed=keep_failed, rebuild=rebuild, parallel=parallel) as maker:
-        return maker.run(targets)
 
 
 def explain(store: Store, context: Context, targets: Sequence[Buildable]) -> list[Step]:

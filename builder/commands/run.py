@@ -37,9 +37,10 @@ def run(options: argparse.Namespace, context: Context) -> int:
     with store.in_use():
         built = ready(store, [item])
         if built is None:
-            from builder.commands.common import realise
+            from builder.commands.common import realiser
 
-            built = realise(store, context, [item], verbose=options.verbose)
+            with realiser(store, context, verbose=options.verbose) as maker:
+                built = maker.run([item])
         if built[0].artifact is None:
             raise Error(f"{item.name} is a system root, and has no programs of its own to run")
         place = artifact_path(store, built[0])
