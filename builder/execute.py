@@ -12,8 +12,9 @@ from pathlib import Path
 from threading import Event
 from typing import cast
 
-from builder import VERSION, sandbox
+from builder import sandbox
 from builder.recipe import Limits
+from builder.record import record
 from builder.sandbox import Bind, Outcome, Sandbox
 from builder.steps import BUILD, OUT, PREFIX, START, USER
 from store import files, trees
@@ -21,7 +22,6 @@ from store.action import Action
 from store.digest import Digest
 from store.errors import Error
 from store.manifest import DIRECTORY, Directory, Manifest, show
-from store.result import Result
 from store.store import Store
 
 TAIL = 20
@@ -102,17 +102,7 @@ class Executor:
                 with files.directory(folder / "out") as fd:
                     output = _below_prefix(label, trees.take_in(batch, fd, move=True))
                 batch.add_manifest(output)
-                batch.add_result(
-                    Result(
-                        record=action.encode(),
-                        label=label,
-                        output=output.digest,
-                        started=int(started),
-                        milliseconds=int((time.time() - started) * 1000),
-                        by=f"builder {VERSION}",
-                        log=Digest.of(log.read_bytes()),
-                    )
-                )
+                batch.add_result(record(action, label, output.digest, started, log=Digest.of(log.read_bytes())))
         return output.digest
 
     def check(
@@ -137,11 +127,7 @@ class Executor:
             if outcome.status or outcome.stopped:
                 raise BuildFailed(f"the check of {label}", outcome, log, hint)
         with self.store.batch() as batch:
-            milliseconds = int((time.time() - started) * 1000)
-            by = f"builder {VERSION}"
-            batch.add_result(
-                Result(action.encode(), label, digest, int(started), milliseconds, by, Digest.of(log.read_bytes()))
-            )
+            batch.add_result(record(action, label, digest, started, log=Digest.of(log.read_bytes())))
 
     def bare(self, folder: Path, bare_root: Manifest, artifact: Path) -> Sandbox:
         """The sandbox of a check, laid out below ``folder``: the artifact is at another place than it was built for."""

@@ -15,7 +15,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder import VERSION
 from builder.archives import BadArchive, read_deb, read_tar
 from builder.fetch import Download, Fetcher, Interrupted
 from builder.imports_key import import_action, package_action
@@ -23,12 +22,12 @@ from builder.known import Known
 from builder.lockfile import LockedPackage
 from builder.progress import Progress, Task
 from builder.recipe import Source
+from builder.record import record
 from store import files
 from store.action import Action
 from store.batch import Batch
 from store.digest import Digest
 from store.manifest import Manifest
-from store.result import Result
 from store.store import Store
 
 CHUNK = 1 << 20
@@ -145,13 +144,12 @@ class _Importer:
         return running
 
     def one(self, item: Import, path: Path, batch: Batch, task: Task) -> None:
-        started, clock = time.time(), time.monotonic()
+        started = time.time()
         try:
             with open(path, "rb") as file:
                 tree = _read(item, _Watched(file.read, task, self.stopped), batch)
             digest = batch.add_manifest(tree)
-            milliseconds = round((time.monotonic() - clock) * 1000)
-            batch.add_result(Result(item.action.encode(), item.label, digest, int(started), milliseconds, f"builder {VERSION}"))
+            batch.add_result(record(item.action, item.label, digest, started))
         except OSError as error:
             raise files.explain(error, str(self.store.root)) from error
         self.trees[item.action.digest] = digest

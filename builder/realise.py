@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder import VERSION, steps, tools
+from builder import steps, tools
 from builder.archives import usr_merged
 from builder.execute import Executor
 from builder.fetch import Fetcher
@@ -18,15 +18,14 @@ from builder.imports import Import, import_archives
 from builder.known import Built, Known, artifact_path, inputs, local_tree, pack_settings, read_lock, wins
 from builder.progress import Progress
 from builder.recipe import Buildable, Local, Recipe, Source, System, closure
+from builder.record import record
 from builder.steps import heading
 from launcher import bootstrap, pack
 from launcher.settings import Settings
 from store import artifacts
 from store.action import Action
-from store.batch import Batch
 from store.digest import Digest
 from store.manifest import Manifest, merge
-from store.result import Result
 from store.store import Store
 
 
@@ -182,7 +181,7 @@ class Realiser:
             with self.store.batch() as batch:
                 batch.add_manifest(root)
                 for action in (steps.root_action(system, parts), steps.system_action(system, lock)):
-                    self._record(batch, action, heading(system), root.digest, started)
+                    batch.add_result(record(action, heading(system), root.digest, started))
         return Built(system, root.digest)
 
     def _need(self, action: Action) -> Digest:
@@ -202,10 +201,10 @@ class Realiser:
             with self.store.batch() as batch:
                 for data in steps.skeleton()[1].values():
                     batch.add_bytes(data)
-                self._record(batch, bare, "bare root", batch.add_manifest(tools.bare_root(tree)), time.time())
+                batch.add_result(record(bare, "bare root", batch.add_manifest(tools.bare_root(tree)), time.time()))
         if self.known.held(select) is None:
             with self.store.batch() as batch:
-                self._record(batch, select, "bubblewrap", batch.add_manifest(tools.bwrap_output(tree)), time.time())
+                batch.add_result(record(select, "bubblewrap", batch.add_manifest(tools.bwrap_output(tree)), time.time()))
         artifact = self._pack("bubblewrap", self._need(select), root, Settings())
         return self._check_out(artifact, "bubblewrap", tools.SYSTEM.version) / "bin" / "bwrap"
 
@@ -253,7 +252,7 @@ class Realiser:
                 trees.append((part.label, tree.under(part.at.encode()) if part.at else tree))
             winners = {path.encode(): label for path, label in wins(recipe).items()}
             root = batch.add_manifest(merge(trees, wins=winners))
-            self._record(batch, action, heading(recipe), root, started)
+            batch.add_result(record(action, heading(recipe), root, started))
         return root
 
     def _build(self, recipe: Recipe, action: Action, root: Digest, executor: Executor) -> Digest:
@@ -307,7 +306,7 @@ class Realiser:
                 add=lambda data, executable: batch.add_bytes(data, executable=executable),
             )
             digest = batch.add_manifest(artifact)
-            self._record(batch, action, label, digest, started)
+            batch.add_result(record(action, label, digest, started))
         return digest
 
     def _check(self, recipe: Recipe, artifact: Digest, executor: Executor) -> None:
@@ -325,8 +324,3 @@ class Realiser:
 
     def _check_out(self, artifact: Digest, name: str, version: str) -> Path:
         return artifacts.check_out(self.store, self.store.read_manifest(artifact), name=name, version=version)
-
-    @staticmethod
-    def _record(batch: Batch, action: Action, label: str, output: Digest, started: float) -> None:
-        milliseconds = int((time.time() - started) * 1000)
-        batch.add_result(Result(action.encode(), label, output, int(started), milliseconds, f"builder {VERSION}"))

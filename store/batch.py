@@ -80,10 +80,9 @@ class Batch:
         fd = self._create(name)
         try:
             files.write_all(fd, data)
-            os.fchmod(fd, 0o555 if executable else 0o444)
-            os.utime(fd, (files.EPOCH, files.EPOCH))
         finally:
             os.close(fd)
+        self._seal(name, executable)
         self._keep(stage, place, name)
 
     def add_stream(self, chunks: Iterable[bytes], *, executable: bool = False, limit: int = 1 << 40) -> File:
@@ -137,14 +136,9 @@ class Batch:
             node = self.copy_file(source, at=at, executable=executable)
             os.unlink(source, dir_fd=at)
             return node
-        if self._known(self._blobs, place):
-            os.unlink(source, dir_fd=at)
-            return File(digest, size, executable)
         name = self._new_name()
         os.rename(source, name, src_dir_fd=at, dst_dir_fd=self._fd)
-        self._seal(name, executable)
-        self._keep(self._blobs, place, name)
-        return File(digest, size, executable)
+        return self._place_blob(name, digest, size, executable)
 
     def copy_file(self, source: str | bytes, *, at: int, executable: bool) -> File:
         """Add a copy of the regular file ``source`` of the directory ``at``."""
