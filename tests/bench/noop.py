@@ -9,33 +9,25 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-from statistics import median
 
-
-def once(command: list[str]) -> float:
-    """Seconds that a command takes."""
-    started = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - started
+from tests.bench.timing import compare, seconds
 
 
 def main() -> None:
+    """Measure and print."""
     recipe = sys.argv[1] if len(sys.argv) > 1 else "recipes/hello.py"
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 30
     builder = os.path.join(os.path.dirname(sys.executable), "builder")
-    commands = {
-        "python3 -c ''": [sys.executable, "-c", ""],
-        "builder build": [builder, "build", "--no-link", recipe],
+
+    def timed(*command: str) -> float:
+        return seconds(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
+
+    ways = {
+        "python3 -c ''": lambda: timed(sys.executable, "-c", ""),
+        "builder build": lambda: timed(builder, "build", "--no-link", recipe),
     }
-    times: dict[str, list[float]] = {name: [] for name in commands}
-    for _ in range(rounds + 1):
-        for name, command in commands.items():
-            times[name].append(once(command))
-    for name in commands:
-        print(f"{name:14} {median(times[name][1:]) * 1000:6.1f} ms")
-    ratios = [b / a for a, b in zip(*times.values(), strict=True)][1:]
-    print(f"ratio          {median(ratios):6.2f}  (wanted: at most 5)")
+    python, build = compare(rounds, ways, unit=0.001, name="ms").values()
+    print(f"ratio {build / python:.2f} (wanted: at most 5)")
 
 
 if __name__ == "__main__":
