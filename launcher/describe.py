@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from launcher import elf as elves
-from launcher.config import ROOT
+from launcher.config import ORIGIN
 from launcher.elf import Kind
 from launcher.layout import (
     DT_NEEDED,
@@ -68,19 +68,21 @@ def _elf(names: Namespace, path: bytes, node: File, data: bytes, *, is_interpret
         if known is None:
             return Description(path, INTERPRETER if is_interpreter else elf.kind.value, node)
         references = [_refer(names, path, "interpreter", known.interpreter)]
+        root = ORIGIN + b"/.." * path.count(b"/")
         if elf.kind is Kind.PROGRAM:
             for needed in _needed(data):
-                references.append(_refer(names, path, "library", needed.removeprefix(b"$ORIGIN/")))
+                references.append(_refer(names, path, "library", needed))
         else:
             references.append(_refer(names, path, "script", known.script))
         kind = LAUNCHER if elf.kind is Kind.PROGRAM else SCRIPT_LAUNCHER
-        defaults = tuple(text.replace(ROOT, b"{root}") for text in known.defaults)
+        defaults = tuple(text.replace(root, b"{root}") for text in known.defaults)
         return Description(path, kind, node, tuple(references), defaults)
     except BadElf:
         return Description(path, DAMAGED, node)
 
 
 def _refer(names: Namespace, path: bytes, what: str, relative: bytes) -> Reference:
+    relative = relative.removeprefix(ORIGIN + b"/")
     found = names.file(parent(path) + b"/" + relative)
     return Reference(what, found[0] if found else relative, found[1].blob if found else None)
 

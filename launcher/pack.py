@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from launcher import elf as elves
 from launcher import library
 from launcher.bootstrap import Bootstrap
-from launcher.config import ROOT, Config
+from launcher.config import ORIGIN, Config
 from launcher.elf import Elf, Kind
 from launcher.graft import Wiring, graft
 from launcher.interpreter import NotForThisMachine, is_musl, triplet, without_host
@@ -391,7 +391,7 @@ class _Packing:
 
     def rewrite(self, program: _Program, closure: Closure) -> File:
         path, launch = program.path, program.launch
-        origin = b"$ORIGIN/" + up(path)
+        origin = ORIGIN + b"/" + up(path)
         needed: list[bytes] = []
         for name, found in closure.names:
             if found is None:
@@ -401,14 +401,13 @@ class _Packing:
         own = [origin + entry for entry in self.own_run_path(program)]
         run_path = (*dict.fromkeys([*own, origin + b"lib"] if self.has_lib() else own), origin + launch.path + b"/lib")
         wiring = Wiring(
-            up(path) + launch.path + b"/ld.so",
-            path.count(b"/"),
+            origin + launch.path + b"/ld.so",
             () if is_musl(launch.loader.triplet) else tuple(dict.fromkeys(needed)),
             run_path,
             self.defaults_of(path),
         )
         try:
-            return self.add(graft(self.read(program.node.blob), wiring, self.bootstrap.graft), True)
+            return self.add(graft(self.read(program.node.blob), wiring, self.bootstrap), True)
         except Error as error:
             raise BadProgram(path, error) from None
 
@@ -425,7 +424,8 @@ class _Packing:
 
     def defaults_of(self, path: bytes) -> tuple[bytes, ...]:
         found = self.defaults.get(path, ())
-        return tuple(f"{name}={value}".encode().replace(b"{root}", ROOT) for name, value in found)
+        root = ORIGIN + b"/.." * path.count(b"/")
+        return tuple(f"{name}={value}".encode().replace(b"{root}", root) for name, value in found)
 
     # -- scripts --
 
@@ -469,9 +469,8 @@ class _Packing:
         return launch.path + b"/bin/" + name
 
     def launch_script(self, path: bytes, interpreter: bytes, arguments: tuple[bytes, ...]) -> File:
-        settings = Config(
-            up(path) + interpreter, path.count(b"/"), self.defaults_of(path), up(path) + place_of(path), arguments
-        )
+        origin = ORIGIN + b"/" + up(path)
+        settings = Config(origin + interpreter, self.defaults_of(path), origin + place_of(path), arguments)
         return self.add(write_launcher(settings, self.bootstrap.script), True)
 
 

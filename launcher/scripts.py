@@ -56,15 +56,15 @@ def write_launcher(settings: Config, stub: bytes) -> bytes:
     start = (headers + 15) & -16
     size = config.size_of(settings, stub)
     end = start + size
-    buffer = (end + _PAGE - 1) & -_PAGE
-    code = config.write(settings, stub, address=start, buffer=buffer)
+    memory = (end + _PAGE - 1) & -_PAGE
+    code = config.write(settings, stub, address=start, memory=memory)
     ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
     entry = start + config.SIZE
     # ET_DYN, so that the kernel chooses where it goes.
     header = Header(ident, 3, _MACHINE, 1, entry, Header.FORM.size, 0, 0, Header.FORM.size, Segment.FORM.size, 3, 64, 0, 0)
     segments = (
         Segment(PT_LOAD, PF_R | PF_X, 0, 0, 0, end, end, _PAGE),
-        Segment(PT_LOAD, PF_R | PF_W, 0, buffer, buffer, 0, settings.buffer_size, _PAGE),
+        Segment(PT_LOAD, PF_R | PF_W, 0, memory, memory, 0, settings.memory_size, _PAGE),
         Segment(_GNU_STACK, PF_R | PF_W, 0, 0, 0, 0, 0, 16),
     )
     top = header.pack() + b"".join(segment.pack() for segment in segments)

@@ -54,9 +54,10 @@ def show(manifest: Manifest) -> dict[str, str]:
     }
 
 
+# The launcher leaves $ORIGIN as it is where a directory's name has a colon.
 def needed(blobs: Blobs, manifest: Manifest, path: str, tmp_path: Path) -> list[str]:
-    blobs.check_out(manifest, tmp_path / "checked out")
-    return values(start(tmp_path / "checked out" / path)[1], "needed")
+    blobs.check_out(manifest, tmp_path / "a:b")
+    return values(start(tmp_path / "a:b" / path)[1], "needed")
 
 
 def test_a_program_gets_all_its_libraries(blobs: Blobs, tmp_path: Path) -> None:
@@ -114,8 +115,8 @@ def test_run_paths_of_the_output(blobs: Blobs, tmp_path: Path) -> None:
     user = program("-Wl,-rpath,/pkg/lib/private:/usr/lib", needs=(("libpriv.so", private),), calls="p();", interpreter=GLIBC)
     made = blobs.pack(blobs.tree({"bin/tools/prog": user, "lib/private/libpriv.so": private}), root(blobs))
     assert show(made)[f"{HERE}/lib/libpriv.so"] == "../../../lib/private/libpriv.so"
-    blobs.check_out(made, tmp_path / "x")
-    lines = start(tmp_path / "x/bin/tools/prog")[1]
+    blobs.check_out(made, tmp_path / "a:b")
+    lines = start(tmp_path / "a:b/bin/tools/prog")[1]
     assert values(lines, "needed") == ["$ORIGIN/../../lib/private/libpriv.so", "libpriv.so"]
     assert values(lines, "rpath") == [f"$ORIGIN/../../lib/private:$ORIGIN/../../{HERE}/lib"]
     node = made[b"lib/private/libpriv.so"]
@@ -235,8 +236,8 @@ def test_musl(blobs: Blobs, tmp_path: Path) -> None:
     tree = blobs.tree({"lib/ld-musl-x86_64.so.1": probe(), "lib/libfoo.so.1": foo})
     made = blobs.pack(blobs.tree({"bin/prog": user}), tree)
     assert show(made) == {".launch/x86_64-linux-musl/ld.so": "", ".launch/x86_64-linux-musl/lib/libfoo.so.1": ""}
-    blobs.check_out(made, tmp_path / "x")
-    lines = start(tmp_path / "x/bin/prog")[1]
+    blobs.check_out(made, tmp_path / "a:b")
+    lines = start(tmp_path / "a:b/bin/prog")[1]
     assert values(lines, "needed") == ["libc.so", "libfoo.so.1"]
     assert values(lines, "rpath") == ["$ORIGIN/../.launch/x86_64-linux-musl/lib"]
 
@@ -322,9 +323,9 @@ def test_a_shell_of_the_input_root_is_bundled(blobs: Blobs, tmp_path: Path) -> N
     assert set(show(made)) == {
         f"{HERE}/ld.so", f"{HERE}/bin/sh", f"{HERE}/lib/libc.so.6", ".launch/script/bin/run/bin/run",
     }  # fmt: skip
-    blobs.check_out(made, tmp_path / "x")
-    lines = start(tmp_path / "x/bin/run")[1]
-    here = f"{tmp_path}/x"
+    blobs.check_out(made, tmp_path / "a:b")
+    lines = start(tmp_path / "a:b/bin/run")[1]
+    here = f"{tmp_path}/a:b"
     assert values(lines, "argv") == [f"{here}/{HERE}/bin/sh", "-e", f"{here}/.launch/script/bin/run/bin/run"]
     assert values(lines, "needed")[0] == f"$ORIGIN/../../../{HERE}/lib/libc.so.6"
 
