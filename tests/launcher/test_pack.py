@@ -331,7 +331,7 @@ def test_a_shell_of_the_input_root_is_bundled(blobs: Blobs, tmp_path: Path) -> N
 
 def test_the_interpreter_is_found_by_its_name(blobs: Blobs) -> None:
     """Where libraries are loaded a second time (dlmopen, LD_AUDIT), their DT_NEEDED asks for it."""
-    there = root(blobs, **{LIBS + "ld.so": probe("-Wl,-soname,ld-linux-x86-64.so.2")})
+    there = root(blobs, **{LIBS + "ld.so": library("ld-linux-x86-64.so.2")})
     made = blobs.pack(blobs.tree({"bin/prog": PROGRAM, "lib/libfoo.so.1": FOO}), there)
     assert show(made)[f"{HERE}/lib/ld-linux-x86-64.so.2"] == "../ld.so"
 
