@@ -86,7 +86,8 @@ PROGRAMS = {
     "large-bss-fixed": "-no-pie -mcmodel=medium large_bss.c",
     "parent": "parent.c",
 }
-COPIED = ("bwrap", "strace", "gdb", "patchelf")
+REAL = ("rg", "fdfind", "fzf", "gocryptfs", "age", "age-keygen", "busybox")
+COPIED = ("bwrap", "strace", "gdb", "patchelf", *REAL)
 
 
 def _script() -> str:

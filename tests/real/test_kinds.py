@@ -22,3 +22,12 @@ def test_static_programs_are_left_alone(places: Places) -> None:
         files = [place.artifact / "bin" / name for place in (places.native, places.launcher)]
         assert files[0].read_bytes() == files[1].read_bytes(), name
     assert places.same("alone").status == 17
+
+
+@pytest.mark.parametrize("name", programs.REAL)
+def test_programs_of_debian(places: Places, name: str) -> None:
+    """Rust, Go with cgo and without, at a fixed address and not, as Debian built them."""
+    word = "--help" if name in ("age-keygen", "busybox") else "--version"
+    done = places.same(name, word)
+    assert done.all
+    assert (places.native.artifact / "bin" / name).read_bytes() != (places.launcher.artifact / "bin" / name).read_bytes()

@@ -11,6 +11,8 @@ recipe = System(
         *toolchain.essential,
         *("g++", "gcc", "libc6-dev", "lld", "mold", "musl-dev", "musl-tools"),
         *("bubblewrap", "busybox", "gdb-minimal", "patchelf", "strace", "valgrind"),
+        # Rust: ripgrep, fd. Go with cgo: fzf and gocryptfs (fixed), age (PIE); age-keygen is a Go PIE that needs no library.
+        *("age", "fd-find", "fzf", "gocryptfs", "ripgrep"),
     ),
     exclude=(*toolchain.unused, "libc6-dbg"),
     links=toolchain.links,
