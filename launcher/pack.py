@@ -3,7 +3,7 @@
 A pure function: manifests in, a manifest out; the caller brings and takes the bytes of blobs.
 
     .launch/<triplet>/ld.so          the interpreter
-    .launch/<triplet>/lib/<soname>   libraries that the build did not make
+    .launch/<triplet>/lib/<soname>   libraries that the build did not make, and a symlink to the interpreter
     .launch/<triplet>/bin/<name>     a shell that scripts need
     .launch/script/<path>/<path>     the script of that path (launcher/scripts.py)
 
@@ -348,6 +348,9 @@ class _Packing:
     def launch_entries(self) -> Iterable[tuple[bytes, Node]]:
         for launch in self.launches.values():
             yield launch.path + b"/ld.so", self.add(without_host(self.read(launch.interpreter[1].blob)), True)
+            if soname := self.soname_of_interpreter(launch):
+                # A second namespace (dlmopen, LD_AUDIT) looks for it by name, and then sees that it is there already.
+                yield launch.path + b"/lib/" + soname, Symlink(b"../ld.so")
             named: dict[bytes, bytes] = {}
             # A library's own soname first: its other names become links to it, for no library may be loaded twice.
             order = sorted(launch.libraries.items(), key=lambda item: (item[0] != item[1].elf.soname, item[0]))
@@ -363,6 +366,11 @@ class _Packing:
                 else:
                     named[found.real] = name
                     yield path, self.bundle(launch, found)
+
+    def soname_of_interpreter(self, launch: _Launch) -> bytes:
+        """What glibc's interpreter is called in its libraries' DT_NEEDED. musl's is its libc, and is not looked for."""
+        elf = None if is_musl(launch.loader.triplet) else self.files.elf(launch.interpreter[1])
+        return elf.soname if elf else b""
 
     def bundle(self, launch: _Launch, found: Library) -> File:
         """A library of the input root. It is changed only when it would look for others in places that are not there."""

@@ -330,8 +330,15 @@ def test_a_shell_of_the_input_root_is_bundled(blobs: Blobs, tmp_path: Path) -> N
     assert values(lines, "needed")[0] == f"$ORIGIN/../../../{HERE}/lib/libc.so.6"
 
 
+def test_the_interpreter_is_found_by_its_name(blobs: Blobs) -> None:
+    """Where libraries are loaded a second time (dlmopen, LD_AUDIT), their DT_NEEDED asks for it."""
+    there = root(blobs, **{LIBS + "ld.so": library("ld-linux-x86-64.so.2")})
+    made = blobs.pack(blobs.tree({"bin/prog": PROGRAM, "lib/libfoo.so.1": FOO}), there)
+    assert show(made)[f"{HERE}/lib/ld-linux-x86-64.so.2"] == "../ld.so"
+
+
 def test_settings_have_one_encoding() -> None:
     a = Settings(dlopen=("b", "a"), environment=(("x", (("B", "1"), ("A", "2"))),))
     b = Settings(dlopen=("a", "b", "a"), environment=(("x", (("A", "2"), ("B", "1"))),))
-    assert a.encode() == b.encode() == [1, [["x", [["A", "2"], ["B", "1"]]]], ["a", "b"], [], [], []]
+    assert a.encode() == b.encode() == [2, [["x", [["A", "2"], ["B", "1"]]]], ["a", "b"], [], [], []]
     assert a.encode() != Settings(missing=("a", "b")).encode()
