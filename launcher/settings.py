@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from store import codec
 
 # What packing does with the same input. It is in the key of every packing action: a change repacks, and builds nothing.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -301,7 +301,7 @@ def test_a_script_without_its_interpreter(blobs: Blobs, tmp_path: Path) -> None:
     assert start(path / "bin/run") == (121, [f"launcher: {path}/bin/show: cannot be started, error 2"])
 
 
-@pytest.mark.parametrize("line", ["/usr/bin/perl -w", "/usr/bin/env perl", "/usr/bin/env -i show", "/usr/bin/env show -x"])
+@pytest.mark.parametrize("line", ["/usr/bin/perl -w", "/usr/bin/env perl", "/usr/bin/env -S perl -w"])
 def test_a_script_for_an_interpreter_that_is_not_there(blobs: Blobs, line: str) -> None:
     output = blobs.tree({"bin/show": probe(), "bin/run": f"#!{line}\n".encode()})
     tree = root(blobs, usr__bin__perl=SIMPLE)
@@ -332,5 +332,5 @@ def test_a_shell_of_the_input_root_is_bundled(blobs: Blobs, tmp_path: Path) -> N
 def test_settings_have_one_encoding() -> None:
     a = Settings(dlopen=("b", "a"), environment=(("x", (("B", "1"), ("A", "2"))),))
     b = Settings(dlopen=("a", "b", "a"), environment=(("x", (("A", "2"), ("B", "1"))),))
-    assert a.encode() == b.encode() == [1, [["x", [["A", "2"], ["B", "1"]]]], ["a", "b"], [], [], []]
+    assert a.encode() == b.encode() == [2, [["x", [["A", "2"], ["B", "1"]]]], ["a", "b"], [], [], []]
     assert a.encode() != Settings(missing=("a", "b")).encode()
