@@ -44,7 +44,9 @@ LOOK = ("/usr/bin/readelf", "-W", "-h", "-l", "-S", "-d")
 # Programs whose launcher answers otherwise, and why.
 OTHERWISE: dict[str, str] = {}
 # Those whose launcher answers otherwise on an empty root than the program with its libraries there.
-APART: dict[str, str] = {}
+APART = {
+    "/usr/bin/node": "it aborts in both for want of a file, and prints a stack with addresses that are never twice the same"
+}
 
 Answer = tuple[int, bytes]
 
