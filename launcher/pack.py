@@ -4,7 +4,8 @@ A pure function: manifests in, a manifest out; the caller brings and takes the b
 
     .launch/<triplet>/ld.so          the interpreter
     .launch/<triplet>/lib/<soname>   libraries that the build did not make, and a symlink to the interpreter
-    .launch/<triplet>/bin/<name>     a shell that scripts need
+    .launch/<triplet>/bin/<name>     a shell, or the like, that scripts need
+    .launch/inputs/<path>            what input recipes put out, when a script needs an interpreter of theirs
     .launch/script/<path>/<path>     the script of that path (launcher/scripts.py)
 
 A library that the build made stays where it is. It has one more name in the launch directory, a symlink, when it is not
@@ -14,7 +15,7 @@ in ``lib``, where every program looks.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from launcher import elf as elves
@@ -26,14 +27,20 @@ from launcher.graft import Wiring, graft
 from launcher.interpreter import NotForThisMachine, is_musl, triplet, without_host
 from launcher.libraries import Closure, Files, Library, Loader
 from launcher.names import PREFIX, Namespace, base, parent, up
-from launcher.scripts import FOLDERS, Shebang, mirror, place_of, read_shebang, write_launcher
+from launcher.scripts import FOLDERS, BadFirstLine, Shebang, asked_by, mirror, place_of, read_shebang, write_launcher
 from launcher.settings import Settings
 from store.digest import Digest
 from store.errors import Error
 from store.manifest import File, Manifest, Node, Symlink, show
 
-SHELLS = (b"sh", b"dash", b"bash")
+# Interpreters that are whole in one file, so that one of the input root can be taken along. Others (perl, python, ruby)
+# would start, and then miss their own files.
+ALONE = (b"sh", b"dash", b"bash", b"awk", b"mawk", b"gawk", b"sed", b"make", b"bc", b"dc")
 LAUNCH = b".launch"
+# Where the prefix as the input recipes laid it is, when a script needs an interpreter of theirs.
+INPUTS = LAUNCH + b"/inputs"
+# The kernel follows so many scripts, each the interpreter of the one before.
+MOST_SCRIPTS = 5
 
 
 class UnresolvedLibrary(Error):
@@ -84,9 +91,10 @@ class NoInterpreter(Error):
 
     def __init__(self, path: bytes, interpreter: bytes) -> None:
         super().__init__(
-            f"the script {show(path)} needs {show(interpreter)}, which is not in the output",
-            hint="Remove the script at the end of the build, build the interpreter into the same artifact, or list it under "
-            "`host_interpreters` if every host has to have it.",
+            f"the script {show(path)} needs {show(interpreter)}, which would not be in the artifact",
+            hint="Remove the script at the end of the build, build the interpreter into the same artifact or take its recipe "
+            "as an input, or list it under `host_interpreters` if every host has to have it. Of the system's root only "
+            f"{b', '.join(ALONE).decode()} are taken along: others have files of their own.",
         )
         self.path = path
         self.interpreter = interpreter
@@ -165,6 +173,7 @@ class _Packing:
         self.programs: list[_Program] = []
         self.libraries: list[tuple[bytes, File, Elf]] = []
         self.scripts: dict[bytes, tuple[File, Shebang]] = {}
+        self.inputs = False
         self.borrowed: dict[bytes, tuple[bytes, Library]] = {}
         self.missing: dict[tuple[bytes, bytes], None] = {}
         self.defaults = {path.encode(): variables for path, variables in settings.environment}
@@ -172,7 +181,7 @@ class _Packing:
     def run(self) -> Manifest:
         self.tie_links()
         self.sort_files()
-        found_scripts = {path: self.interpreter_of(path, shebang) for path, (_, shebang) in self.scripts.items()}
+        found_scripts = self.follow_scripts()
         for launch in self.launches.values():
             for name, (real, node, elf) in launch.shells.items():
                 self.programs.append(_Program(launch.path + b"/bin/" + name, real, node, elf, launch))
@@ -192,13 +201,37 @@ class _Packing:
             self.nodes[path] = self.edit(path, node, elf)
         entries = dict(self.nodes)
         entries.update(self.launch_entries())
+        nodes = dict(Manifest.with_parents(self.nodes.items()).entries) if self.inputs else self.output.nodes
         for path, found in found_scripts.items():
             if found is not None:
                 entries[path] = self.launch_script(path, *found)
-                entries.update(mirror(self.output.nodes, path, self.scripts[path][0]))
+                entries.update(mirror(nodes, path, self.scripts[path][0]))
         return Manifest.with_parents(entries.items())
 
     # -- what there is --
+
+    def take_inputs(self) -> None:
+        """What input recipes laid at the prefix comes along, and is treated as if the build had put it out."""
+        self.inputs = True
+        top = PREFIX + b"/"
+        taken = [(path.removeprefix(top), node) for path, node in self.namespace.root.entries if path.startswith(top)]
+        wrong = []
+        for inner, node in taken:
+            path = INPUTS + b"/" + inner
+            self.nodes[path] = node
+            if type(node) is not Symlink:
+                continue
+            leads = _target(inner, node.target)
+            if leads == PREFIX or (leads is not None and leads.startswith(top)):
+                if node.target.startswith(b"/"):
+                    self.nodes[path] = Symlink(up(path) + INPUTS + leads.removeprefix(PREFIX))
+            elif (found := self.files.library(top + inner)) is not None:
+                self.borrowed[path] = node.target, found
+            else:
+                wrong.append((path, node.target))
+        if wrong:
+            raise LinkLeadsOut(tuple(wrong))
+        self.sort(INPUTS + b"/", taken)
 
     def tie_links(self) -> None:
         """Absolute links into the output become relative. Those to a library of the input root are kept for later."""
@@ -207,7 +240,7 @@ class _Packing:
             if type(node) is not Symlink:
                 continue
             target = node.target
-            inner = _normal(target if target.startswith(b"/") else PREFIX + b"/" + parent(path) + b"/" + target)
+            inner = _target(path, target)
             if inner is not None and (inner == PREFIX or inner.startswith(PREFIX + b"/")):
                 inner = inner.removeprefix(PREFIX).lstrip(b"/")
                 if inner in self.output or self.namespace.get(PREFIX + b"/" + inner) is None:
@@ -238,14 +271,19 @@ class _Packing:
             raise LinkLeadsOut(tuple(wrong))
 
     def sort_files(self) -> None:
+        if any(path.startswith(LAUNCH + b"/") for path, _ in self.output.files):
+            raise BadProgram(LAUNCH, Error("the name .launch is for the artifact's own launchers"))
+        self.sort(b"", tuple(self.output.entries))
+
+    def sort(self, top: bytes, entries: Sequence[tuple[bytes, Node]]) -> None:
+        """Programs, libraries and scripts of a tree that lay at the prefix, and lies in the artifact at ``top``."""
         keep = tuple(path.encode().strip(b"/") for path in self.settings.keep)
-        started = self.started()
-        for path, node in self.output.files:
-            if path.startswith(LAUNCH + b"/"):
-                raise BadProgram(path, Error("the name .launch is for the artifact's own launchers"))
-            if any(path == kept or path.startswith(kept + b"/") for kept in keep):
+        started = self.started(entries)
+        for inner, node in entries:
+            path = top + inner
+            if type(node) is not File or any(path == kept or path.startswith(kept + b"/") for kept in keep):
                 continue
-            if path in started and (shebang := read_shebang(self.read(node.blob))):
+            if inner in started and (shebang := read_shebang(self.read(node.blob))):
                 self.scripts[path] = node, shebang
                 continue
             try:
@@ -253,7 +291,7 @@ class _Packing:
                 if elf is None:
                     continue
                 if elf.kind is Kind.PROGRAM and node.executable:
-                    self.programs.append(_Program(path, PREFIX + b"/" + path, node, elf, self.launch(elf)))
+                    self.programs.append(_Program(path, PREFIX + b"/" + inner, node, elf, self.launch(elf)))
                 elif elf.kind is Kind.LIBRARY and (elf.bits, elf.machine) == (64, "EM_X86_64"):
                     self.libraries.append((path, node, elf))
             except Error as error:
@@ -261,16 +299,22 @@ class _Packing:
                 if node.executable:
                     raise BadProgram(path, error) from None
 
-    def started(self) -> set[bytes]:
+    def started(self, entries: Sequence[tuple[bytes, Node]]) -> set[bytes]:
         """Every executable file in a folder of programs, or that a link there leads to."""
         found = set()
-        for path, node in self.output.entries:
+        for path, node in entries:
             if path.split(b"/", 1)[0] in FOLDERS and b"/" in path:
                 real = self.namespace.file(PREFIX + b"/" + path) if type(node) is not File else (PREFIX + b"/" + path, node)
-                own = self.namespace.own(real[0]) if real else None
-                if real and own and real[1].executable:
-                    found.add(own)
+                if real and real[0].startswith(PREFIX + b"/") and real[1].executable:
+                    found.add(real[0].removeprefix(PREFIX + b"/"))
         return found
+
+    def placed(self, path: bytes) -> bytes | None:
+        """Where the artifact has what the build saw at ``path``, if it is the build's own or of inputs that come along."""
+        own = self.namespace.own(path)
+        if own is None and self.inputs and path.startswith(PREFIX + b"/") and path in self.namespace.root:
+            return INPUTS + path.removeprefix(PREFIX)
+        return own
 
     def launch(self, elf: Elf) -> _Launch:
         """The launch directory for a program."""
@@ -324,7 +368,7 @@ class _Packing:
         known = launch.libraries.setdefault(name, found)
         if known.real == found.real:
             return
-        ours, theirs = (self.namespace.own(one.real) for one in (known, found))
+        ours, theirs = (self.placed(one.real) for one in (known, found))
         if ours is None and theirs is None and known.node.blob != found.node.blob:
             raise AmbiguousLibrary(name, known.real, found.real)
         if ours is not None and theirs is None:
@@ -336,11 +380,11 @@ class _Packing:
         for path, _, elf in self.libraries:
             for launch in self.launches.values():
                 if _fits(elf, musl=is_musl(launch.loader.triplet)):
-                    self.take(launch, launch.loader.closure(PREFIX + b"/" + path, elf))
+                    self.take(launch, launch.loader.closure(PREFIX + b"/" + path.removeprefix(INPUTS + b"/"), elf))
 
     def own_place(self, found: Library) -> bytes | None:
-        """Where the library is in the artifact when the build made it."""
-        return self.namespace.own(found.opened) or self.namespace.own(found.real)
+        """Where the library is in the artifact when it is the build's own, or of inputs that come along."""
+        return self.placed(found.opened) or self.placed(found.real)
 
     def place(self, launch: _Launch, name: bytes, found: Library) -> bytes:
         return self.own_place(found) or launch.path + b"/lib/" + name
@@ -426,7 +470,7 @@ class _Packing:
         """The directories of the program's own run path that are in the artifact."""
         for entry in program.elf.runpath or program.elf.rpath:
             inner = _normal(_at(entry, parent(program.opened)))
-            own = self.namespace.own(inner) if inner is not None else None
+            own = self.placed(inner) if inner is not None else None
             if own is not None:
                 yield own
 
@@ -437,33 +481,66 @@ class _Packing:
 
     # -- scripts --
 
+    def follow_scripts(self) -> dict[bytes, tuple[bytes, tuple[bytes, ...]] | None]:
+        """Each script's interpreter and arguments, as interpreter_of says; interpreters that are scripts are followed too."""
+        found: dict[bytes, tuple[bytes, tuple[bytes, ...]] | None] = {}
+        unable: dict[bytes, Error] = {}
+        while todo := [path for path in self.scripts if path not in found]:
+            for path in todo:
+                try:
+                    found[path] = self.interpreter_of(path, self.scripts[path][1])
+                except (NoInterpreter, BadProgram) as error:
+                    if not path.startswith(INPUTS + b"/"):
+                        raise
+                    # What else an input has is not this artifact's concern, unless a script of its own gets there.
+                    found[path], unable[path] = None, error
+        for first in found:
+            path, scripts = first, 0
+            while (one := found.get(path)) is not None:
+                path, scripts = one[0], scripts + 1
+                if scripts > MOST_SCRIPTS:
+                    raise BadProgram(first, Error(f"more than {MOST_SCRIPTS} scripts, each the interpreter of the one before"))
+            if path in unable and not first.startswith(INPUTS + b"/"):
+                raise unable[path]
+        return found
+
     def interpreter_of(self, path: bytes, shebang: Shebang) -> tuple[bytes, tuple[bytes, ...]] | None:
         """The interpreter's place in the artifact, and its arguments; None: the host provides it."""
-        name, arguments = shebang.interpreter, tuple(filter(None, [shebang.argument]))
-        searched = False
-        if name in (b"/usr/bin/env", b"/bin/env"):
-            words = shebang.argument.split()
-            split = words[:1] == [b"-S"]
-            if split:
-                words = words[1:]
-            plain = words and not any(set(word) & set(b"'\"\\$=") or word.startswith(b"-") for word in words[:1])
-            if not plain or (len(words) > 1 and not split):
-                raise NoInterpreter(path, shebang.interpreter + b" " + shebang.argument)
-            name, arguments, searched = words[0], tuple(words[1:]), True
-        if name.decode(errors="surrogateescape") in self.settings.host_interpreters:
+        try:
+            asked = asked_by(shebang)
+        except BadFirstLine as error:
+            if self.on_host(shebang.interpreter):
+                return None
+            raise BadProgram(path, error) from None
+        name = asked.name
+        if self.on_host(name):
             return None
-        folders = [PREFIX + b"/bin/", PREFIX + b"/sbin/", b"usr/bin/", b"bin/"] if searched and b"/" not in name else [b""]
+        folders = (
+            [PREFIX + b"/bin/", PREFIX + b"/sbin/", b"usr/bin/", b"bin/"] if asked.searched and b"/" not in name else [b""]
+        )
         for folder in folders:
             opened = folder + name.lstrip(b"/")
             found = self.namespace.file(opened)
-            if found is None:
+            if found is None or not found[1].executable:
                 continue
-            own = self.namespace.own(opened) or self.namespace.own(found[0])
-            if own is not None:
-                return own, arguments
-            if base(name) in SHELLS:
-                return self.shell(path, base(name), *found), arguments
+            place = self.placed(opened) or self.placed(found[0])
+            if place is None and base(name) in ALONE:
+                return self.shell(path, base(name), *found), asked.arguments
+            if place is None and found[0].startswith(PREFIX + b"/"):
+                self.take_inputs()
+                place = self.placed(opened) or self.placed(found[0])
+            if place is not None:
+                self.follow(place, found[1])
+                return place, asked.arguments
         raise NoInterpreter(path, name)
+
+    def on_host(self, name: bytes) -> bool:
+        return name.decode(errors="surrogateescape") in self.settings.host_interpreters
+
+    def follow(self, place: bytes, node: File) -> None:
+        """An interpreter that is a script has to be a launcher, wherever it lies."""
+        if place not in self.scripts and (shebang := read_shebang(self.read(node.blob))):
+            self.scripts[place] = node, shebang
 
     def shell(self, script: bytes, name: bytes, real: bytes, node: File) -> bytes:
         elf = self.files.elf(node)
@@ -509,3 +586,8 @@ def _normal(path: bytes) -> bytes | None:
         elif name not in (b"", b"."):
             done.append(name)
     return b"/".join(done)
+
+
+def _target(path: bytes, target: bytes) -> bytes | None:
+    """Where the link ``path`` below the prefix leads to, as _normal."""
+    return _normal(target if target.startswith(b"/") else PREFIX + b"/" + parent(path) + b"/" + target)
