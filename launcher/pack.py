@@ -7,6 +7,8 @@ A pure function: manifests in, a manifest out; the caller brings and takes the b
     .launch/<triplet>/bin/<name>     a shell that scripts need
     .launch/script/<path>/<path>     the script of that path (launcher/scripts.py)
 
+and what the recipe's ``data`` brings (launcher/data.py).
+
 A library that the build made stays where it is. It has one more name in the launch directory, a symlink, when it is not
 in ``lib``, where every program looks.
 """
@@ -14,11 +16,11 @@ in ``lib``, where every program looks.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from launcher import data, host, libc, library
 from launcher import elf as elves
-from launcher import library
 from launcher.bootstrap import Bootstrap
 from launcher.config import ROOT, Config
 from launcher.elf import Elf, Kind
@@ -27,7 +29,7 @@ from launcher.interpreter import NotForThisMachine, is_musl, triplet, without_ho
 from launcher.libraries import Closure, Files, Library, Loader
 from launcher.names import PREFIX, Namespace, base, parent, up
 from launcher.scripts import FOLDERS, Shebang, mirror, place_of, read_shebang, write_launcher
-from launcher.settings import Settings
+from launcher.settings import DATA, Settings
 from store.digest import Digest
 from store.errors import Error
 from store.manifest import File, Manifest, Node, Symlink, show
@@ -125,6 +127,7 @@ class _Launch:
     interpreter: tuple[bytes, File]
     libraries: dict[bytes, Library] = dataclasses.field(default_factory=dict)
     shells: dict[bytes, tuple[bytes, File, Elf]] = dataclasses.field(default_factory=dict)
+    variables: dict[str, bytes] = dataclasses.field(default_factory=dict)
 
     @property
     def path(self) -> bytes:
@@ -178,6 +181,7 @@ class _Packing:
                 self.programs.append(_Program(launch.path + b"/bin/" + name, real, node, elf, launch))
         closures = [(program, self.closure(program)) for program in self.programs]
         self.collect_modules()
+        self.collect_data()
         self.tie_borrowed()
         allowed = {soname.encode() for soname in self.settings.missing}
         missing = tuple(pair for pair in self.missing if pair[0] not in allowed)
@@ -338,6 +342,31 @@ class _Packing:
                 if _fits(elf, musl=is_musl(launch.loader.triplet)):
                     self.take(launch, launch.loader.closure(PREFIX + b"/" + path, elf))
 
+    def collect_data(self) -> None:
+        """What the recipe's ``data`` names, and the library that glibc itself opens."""
+        for launch in self.launches.values():
+            if not is_musl(launch.loader.triplet):
+                unwinder = self.opened_by_libc(launch, libc.UNWINDER)
+                if not unwinder.missing:
+                    self.take(launch, unwinder)
+        for word in sorted({*self.settings.data, *(["host_libraries"] if self.settings.host_libraries else [])}):
+            launches = [launch for launch in self.launches.values() if data.fits(word, launch.loader.triplet)]
+            if not launches:
+                raise data.NoUse(word)
+            for launch in launches if word in DATA else ():
+                found = data.collect(word, launch.loader.triplet, self.namespace, self.read, self.add)
+                self.nodes.update(found.entries)
+                launch.variables.update(found.variables)
+                for soname in found.sonames:
+                    self.take(launch, self.opened_by_libc(launch, soname))
+
+    def opened_by_libc(self, launch: _Launch, soname: bytes) -> Closure:
+        """What is loaded when the C library opens a library by its name."""
+        path, node = launch.interpreter
+        elf = self.files.elf(node)
+        assert elf is not None, path
+        return launch.loader.closure_of(soname, path, elf)
+
     def own_place(self, found: Library) -> bytes | None:
         """Where the library is in the artifact when the build made it."""
         return self.namespace.own(found.opened) or self.namespace.own(found.real)
@@ -370,9 +399,13 @@ class _Packing:
         away = any(not path.startswith(b"$") for path in (*elf.rpath, *elf.runpath)) or any(b"/" in name for name in elf.needed)
         here = launch.path + b"/lib"
         blocked = elf.runpath and not any(_normal(_at(path, here)) == here for path in elf.runpath)
-        if not away and not blocked:
+        known = found.elf.soname == libc.NAME
+        if not away and not blocked and not known:
             return found.node
-        return self.add(library.tie_down(self.read(found.node.blob), keep_relative=False), found.node.executable)
+        changed = self.read(found.node.blob)
+        if away or blocked:
+            changed = library.tie_down(changed, keep_relative=False)
+        return self.add(libc.without_host(changed) if known else changed, found.node.executable)
 
     def edit(self, path: bytes, node: File, elf: Elf) -> File:
         """A library of the output, which looks for others where its artifact has them."""
@@ -400,12 +433,14 @@ class _Packing:
                 needed.append(origin + self.place(launch, base(name), found))
         own = [origin + entry for entry in self.own_run_path(program)]
         run_path = (*dict.fromkeys([*own, origin + b"lib"] if self.has_lib() else own), origin + launch.path + b"/lib")
+        if self.settings.host_libraries and not is_musl(launch.loader.triplet):
+            run_path += host.directories(launch.loader.triplet)
         wiring = Wiring(
             up(path) + launch.path + b"/ld.so",
             path.count(b"/"),
             () if is_musl(launch.loader.triplet) else tuple(dict.fromkeys(needed)),
             run_path,
-            self.defaults_of(path),
+            self.defaults_of(path, launch.variables),
         )
         try:
             return self.add(graft(self.read(program.node.blob), wiring, self.bootstrap.graft), True)
@@ -423,9 +458,11 @@ class _Packing:
             if own is not None:
                 yield own
 
-    def defaults_of(self, path: bytes) -> tuple[bytes, ...]:
-        found = self.defaults.get(path, ())
-        return tuple(f"{name}={value}".encode().replace(b"{root}", ROOT) for name, value in found)
+    def defaults_of(self, path: bytes, variables: Mapping[str, bytes] | None = None) -> tuple[bytes, ...]:
+        """The recipe's own for this program; then ``variables``, whose values are paths in the artifact."""
+        found = {name: value.encode().replace(b"{root}", ROOT) for name, value in self.defaults.get(path, ())}
+        more = {name: ROOT + b"/" + value for name, value in (variables or {}).items()}
+        return tuple(name.encode() + b"=" + value for name, value in (more | found).items())
 
     # -- scripts --
 

@@ -332,5 +332,5 @@ def test_a_shell_of_the_input_root_is_bundled(blobs: Blobs, tmp_path: Path) -> N
 def test_settings_have_one_encoding() -> None:
     a = Settings(dlopen=("b", "a"), environment=(("x", (("B", "1"), ("A", "2"))),))
     b = Settings(dlopen=("a", "b", "a"), environment=(("x", (("A", "2"), ("B", "1"))),))
-    assert a.encode() == b.encode() == [1, [["x", [["A", "2"], ["B", "1"]]]], ["a", "b"], [], [], []]
+    assert a.encode() == b.encode() == [2, [["x", [["A", "2"], ["B", "1"]]]], ["a", "b"], [], [], [], [], False]
     assert a.encode() != Settings(missing=("a", "b")).encode()
