@@ -29,7 +29,7 @@ from launcher.interpreter import NotForThisMachine, is_musl, triplet, without_ho
 from launcher.libraries import Closure, Files, Library, Loader
 from launcher.names import PREFIX, Namespace, base, parent, up
 from launcher.scripts import FOLDERS, Shebang, mirror, place_of, read_shebang, write_launcher
-from launcher.settings import DATA, Settings
+from launcher.settings import Settings
 from store.digest import Digest
 from store.errors import Error
 from store.manifest import File, Manifest, Node, Symlink, show
@@ -349,16 +349,22 @@ class _Packing:
                 unwinder = self.opened_by_libc(launch, libc.UNWINDER)
                 if not unwinder.missing:
                     self.take(launch, unwinder)
-        for word in sorted({*self.settings.data, *(["host_libraries"] if self.settings.host_libraries else [])}):
-            launches = [launch for launch in self.launches.values() if data.fits(word, launch.loader.triplet)]
-            if not launches:
-                raise data.NoUse(word)
-            for launch in launches if word in DATA else ():
+        if self.settings.host_libraries:
+            self.users("host_libraries")
+        for word in sorted(set(self.settings.data)):
+            for launch in self.users(word):
                 found = data.collect(word, launch.loader.triplet, self.namespace, self.read, self.add)
                 self.nodes.update(found.entries)
                 launch.variables.update(found.variables)
                 for soname in found.sonames:
                     self.take(launch, self.opened_by_libc(launch, soname))
+
+    def users(self, word: str) -> list[_Launch]:
+        """The launch directories of programs that have a use for what the recipe asks for."""
+        found = [launch for launch in self.launches.values() if data.fits(word, launch.loader.triplet)]
+        if not found:
+            raise data.NoUse(word)
+        return found
 
     def opened_by_libc(self, launch: _Launch, soname: bytes) -> Closure:
         """What is loaded when the C library opens a library by its name."""
