@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +14,7 @@ import pytest
 
 from launcher import host
 from tests.conftest import ROOT, Builder, environment
-from tests.launcher.programs import start
+from tests.launcher.programs import compile_c, start
 
 pytestmark = pytest.mark.xdist_group("host")
 
@@ -24,20 +22,15 @@ DEBIAN = ROOT / "tests" / "debian"
 HERE = "usr/lib/x86_64-linux-gnu"
 TEXT = 'const char *{name}(void) {{ return "{text}"; }}'
 CALLS = "const char *{calls}(void); const char *{name}(void) {{ return {calls}(); }}"
-# Its version of glibc is the first that has the function.
-NEW = '#include <string.h>\nconst char *new(void) { static char text[9]; strlcpy(text, "new", 9); return text; }'
 
 
-def compile_library(top: Path, path: str, source: str, *flags: str, glibc: str = "2.17") -> Path:
-    """A library of the host, linked with its C library of that version."""
+def install(top: Path, path: str, source: str, *flags: str, needs: tuple[tuple[str, bytes], ...] = ()) -> tuple[str, bytes]:
+    """A library of the host, to be linked with others."""
     place = top / path
     place.parent.mkdir(parents=True, exist_ok=True)
-    (top / "source.c").write_text(source)
-    variables = dict(os.environ, ZIG_GLOBAL_CACHE_DIR=str(top.parent / "zig"), ZIG_LOCAL_CACHE_DIR=str(top.parent / "zig"))
-    command = [sys.executable, "-m", "ziglang", "cc", "-target", f"x86_64-linux-gnu.{glibc}", "-shared", "-fPIC"]
-    command += [f"-Wl,-soname,{place.name}", "-o", str(place), str(top / "source.c"), *flags]
-    subprocess.run(command, check=True, env=variables)
-    return place
+    data = compile_c(source, "-shared", "-fPIC", f"-Wl,-soname,{place.name}", *flags, libraries=needs)
+    place.write_bytes(data)
+    return place.name, data
 
 
 @pytest.fixture(scope="module")
@@ -45,18 +38,17 @@ def roots(shared_store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     """A host with the artifact at /opt/it: once one that may open the host's libraries, and once one that may not."""
     top = tmp_path_factory.mktemp("hosts")
     first = top / "opens"
-    helper = str(compile_library(first, f"{HERE}/libhelp.so.1", TEXT.format(name="help", text="help")))
-    compile_library(first, f"{HERE}/libhost.so.1", CALLS.format(name="host", calls="help"), helper)
-    zlib = str(compile_library(first, f"{HERE}/libz.so.1", TEXT.format(name="zlibVersion", text="the host's")))
-    compile_library(first, f"{HERE}/libzip.so.1", CALLS.format(name="zip", calls="zlibVersion"), zlib)
-    compile_library(first, f"{HERE}/libgpu.so.1", TEXT.format(name="gpu", text="drawn"))
-    compile_library(first, "opt/configured/libconf.so.1", TEXT.format(name="conf", text="conf"))
-    compile_library(first, f"{HERE}/libnew.so.1", NEW, glibc="2.38")
+    helper = install(first, f"{HERE}/libhelp.so.1", TEXT.format(name="help", text="help"))
+    install(first, f"{HERE}/libhost.so.1", CALLS.format(name="host", calls="help"), needs=(helper,))
+    zlib = install(first, f"{HERE}/libz.so.1", TEXT.format(name="zlibVersion", text="the host's"))
+    install(first, f"{HERE}/libzip.so.1", CALLS.format(name="zip", calls="zlibVersion"), needs=(zlib,))
+    install(first, f"{HERE}/libgpu.so.1", TEXT.format(name="gpu", text="drawn"))
+    install(first, "opt/configured/libconf.so.1", TEXT.format(name="conf", text="conf"))
     # A private directory, by a run path of the library's own.
-    near = str(compile_library(first, f"{HERE}/far/libnear.so.1", TEXT.format(name="near", text="near")))
+    near = install(first, f"{HERE}/far/libnear.so.1", TEXT.format(name="near", text="near"))
     flags = ("-Wl,--enable-new-dtags", f"-Wl,-rpath,/{HERE}/far")
-    compile_library(first, f"{HERE}/libfar.so.1", CALLS.format(name="far", calls="near"), near, *flags)
-    compile_library(first, f"{HERE}/libboth.so.1", CALLS.format(name="both", calls="help"), helper, *flags)
+    install(first, f"{HERE}/libfar.so.1", CALLS.format(name="far", calls="near"), *flags, needs=(near,))
+    install(first, f"{HERE}/libboth.so.1", CALLS.format(name="both", calls="help"), *flags, needs=(helper,))
     (first / "etc/ld.so.conf.d").mkdir(parents=True)
     (first / "etc/ld.so.conf").write_text("# comment\ninclude ld.so.conf.d/*.conf\n/lib # and more\n")
     (first / "etc/ld.so.conf.d/a.conf").write_text("/opt/configured\n")
@@ -64,6 +56,7 @@ def roots(shared_store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     for name in ("opens", "opens_own"):
         (built,) = Builder(shared_store, environment(shared_store)).build(DEBIAN / f"{name}.py")
         shutil.copytree(built["path"], top / name / "opt/it", symlinks=True)
+        shutil.copy(top / name / "opt/it/share/libnew.so.1", top / name / HERE)
     return {name: top / name for name in ("opens", "opens_own")}
 
 
