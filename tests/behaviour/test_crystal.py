@@ -92,6 +92,13 @@ def test_interpreted_programs(crystal: Path, copy: Path, tmp_path: Path, name: s
     assert done.stdout.rstrip("\n").endswith(expected)
 
 
+def test_conversions(crystal: Path, tmp_path: Path) -> None:
+    """By modules of the artifact's. They are not found in a folder with a colon in its name, where GCONV_PATH ends."""
+    (tmp_path / "program.cr").write_text('p "\u65e5\u672c".encode("SHIFT_JIS")')
+    done = start([crystal / "bin" / "crystal", "i", "program.cr"], tmp_path)
+    assert (done.returncode, done.stdout) == (0, "Bytes[147, 250, 150, 123]\n"), done.stderr
+
+
 def test_libraries_come_from_the_artifact(copy: Path, tmp_path: Path) -> None:
     """The process's own map of memory, read by the interpreted program."""
     requires = "; ".join(f'require "{name}"' for name in ("yaml", "big", "xml", "openssl", "compress/gzip", "http/client"))
