@@ -200,4 +200,6 @@ def pack_settings(recipe: Recipe) -> Settings:
         missing=recipe.missing,
         keep=recipe.keep,
         host_interpreters=recipe.host_interpreters,
+        data=recipe.data,
+        host_libraries=recipe.host_libraries,
     )

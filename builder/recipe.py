@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from launcher.settings import DATA
 from store.errors import Error
 
 PLATFORMS = ("x86_64-linux",)
@@ -169,8 +170,9 @@ class Recipe:
     ``variables`` are set for the script. ``environment`` maps a program's path to variables that its launcher sets where
     the user has not; ``{root}`` in a value is the artifact's own directory. ``dlopen`` names libraries that programs open by
     themselves, ``missing`` those that may stay unresolved, ``host_interpreters`` what ``#!`` lines may take from the
-    host, ``keep`` files and directories in which packing rewrites nothing. ``wins`` maps a path that several inputs hold to
-    the name of the input or source that is right.
+    host, ``keep`` files and directories in which packing rewrites nothing. ``data`` are words for what programs read at run
+    time, taken from the input root (launcher/settings.py has the list); ``host_libraries`` lets programs open libraries that
+    only the host has. ``wins`` maps a path that several inputs hold to the name of the input or source that is right.
 
     Neither ``about``, ``check``, ``limits`` nor the URLs of sources have a part in what is built.
     """
@@ -188,6 +190,8 @@ class Recipe:
     missing: tuple[str, ...] = ()
     host_interpreters: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+    host_libraries: bool = False
     wins: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     platform: str = "x86_64-linux"
@@ -200,8 +204,11 @@ class Recipe:
         _check_values("sources", self.sources, (Source, Local))
         _check_values("inputs", self.inputs, (Recipe, System))
         _require(isinstance(self.limits, Limits), "limits takes Limits(...)")
-        for what in ("dlopen", "missing", "host_interpreters", "keep"):
+        for what in ("dlopen", "missing", "host_interpreters", "keep", "data"):
             _check_texts(what, getattr(self, what))
+        for word in self.data:
+            _require(word in DATA, f"there is no data called {word!r}", f"Known: {', '.join(DATA)}.")
+        _require(type(self.host_libraries) is bool, f"host_libraries is True or False, and got {self.host_libraries!r}")
         _check_mapping("wins", self.wins)
         _check_variables("variables", self.variables)
         _require(isinstance(self.environment, Mapping), "environment maps a program's path to its variables")

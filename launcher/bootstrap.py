@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from store.digest import Digest
 from store.errors import Error
 
-
 KINDS = ("graft", "defaults", "script")
 
 

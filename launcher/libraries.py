@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 from launcher import elf as elves
 from launcher.elf import Elf, Kind
+from launcher.host import configured
 from launcher.layout import BadElf
 from launcher.names import PREFIX, Namespace, base, parent
 from store.digest import Digest
 from store.manifest import Directory, File
-
-MAX_CONF = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,25 +162,15 @@ class Loader:
 
     def _system_directories(self, triplet: bytes) -> Iterator[bytes]:
         if not self.musl:
-            yield from self._configured(b"etc/ld.so.conf", 0)
+            yield from (directory.strip(b"/") for directory in configured(self._text, self._matching))
         both = (b"lib/" + triplet, b"usr/lib/" + triplet)
         yield from (
             (*both, b"lib", b"usr/local/lib", b"usr/lib") if self.musl else (*both, b"lib64", b"usr/lib64", b"lib", b"usr/lib")
         )
 
-    def _configured(self, path: bytes, depth: int) -> Iterator[bytes]:
+    def _text(self, path: bytes) -> bytes | None:
         found = self.namespace.file(path)
-        if found is None or depth > 8:
-            return
-        for line in self.files.read(found[1].blob).splitlines()[:MAX_CONF]:
-            words = line.partition(b"#")[0].split()
-            match words:
-                case [b"include", *patterns]:
-                    for pattern in patterns:
-                        for name in self._matching(pattern):
-                            yield from self._configured(name, depth + 1)
-                case [directory, *_] if directory.startswith(b"/"):
-                    yield directory.strip(b"/")
+        return self.files.read(found[1].blob) if found else None
 
     def _matching(self, pattern: bytes) -> list[bytes]:
         import fnmatch

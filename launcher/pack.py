@@ -8,6 +8,8 @@ A pure function: manifests in, a manifest out; the caller brings and takes the b
     .launch/inputs/<path>            what input recipes put out, when a script needs an interpreter of theirs
     .launch/script/<path>/<path>     the script of that path (launcher/scripts.py)
 
+and what the recipe's ``data`` brings (launcher/data.py).
+
 A library that the build made stays where it is. It has one more name in the launch directory, a symlink, when it is not
 in ``lib``, where every program looks.
 """
@@ -15,11 +17,11 @@ in ``lib``, where every program looks.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from launcher import data, host, libc, library
 from launcher import elf as elves
-from launcher import library
 from launcher.bootstrap import Bootstrap
 from launcher.config import ORIGIN, Config
 from launcher.elf import Elf, Kind
@@ -37,6 +39,9 @@ from store.manifest import File, Manifest, Node, Symlink, show
 # would start, and then miss their own files.
 ALONE = (b"sh", b"dash", b"bash", b"awk", b"mawk", b"gawk", b"sed", b"make", b"bc", b"dc")
 LAUNCH = b".launch"
+# A program with more libraries gets no paths of them. The interpreter compares each path with all that is loaded, which
+# takes longer, from about this number on, than its search in one directory.
+MOST_NAMES = 32
 # Where the prefix as the input recipes laid it is, when a script needs an interpreter of theirs.
 INPUTS = LAUNCH + b"/inputs"
 # The kernel follows so many scripts, each the interpreter of the one before.
@@ -133,6 +138,7 @@ class _Launch:
     interpreter: tuple[bytes, File]
     libraries: dict[bytes, Library] = dataclasses.field(default_factory=dict)
     shells: dict[bytes, tuple[bytes, File, Elf]] = dataclasses.field(default_factory=dict)
+    variables: dict[str, bytes] = dataclasses.field(default_factory=dict)
 
     @property
     def path(self) -> bytes:
@@ -187,6 +193,7 @@ class _Packing:
                 self.programs.append(_Program(launch.path + b"/bin/" + name, real, node, elf, launch))
         closures = [(program, self.closure(program)) for program in self.programs]
         self.collect_modules()
+        self.collect_data()
         self.tie_borrowed()
         allowed = {soname.encode() for soname in self.settings.missing}
         missing = tuple(pair for pair in self.missing if pair[0] not in allowed)
@@ -382,6 +389,37 @@ class _Packing:
                 if _fits(elf, musl=is_musl(launch.loader.triplet)):
                     self.take(launch, launch.loader.closure(PREFIX + b"/" + path.removeprefix(INPUTS + b"/"), elf))
 
+    def collect_data(self) -> None:
+        """What the recipe's ``data`` names, and the library that glibc itself opens."""
+        for launch in self.launches.values():
+            if not is_musl(launch.loader.triplet):
+                unwinder = self.opened_by_libc(launch, libc.UNWINDER)
+                if not unwinder.missing:
+                    self.take(launch, unwinder)
+        if self.settings.host_libraries:
+            self.users("host_libraries")
+        for word in sorted(set(self.settings.data)):
+            for launch in self.users(word):
+                found = data.collect(word, launch.loader.triplet, self.namespace, self.read, self.add)
+                self.nodes.update(found.entries)
+                launch.variables.update(found.variables)
+                for soname in found.sonames:
+                    self.take(launch, self.opened_by_libc(launch, soname))
+
+    def users(self, word: str) -> list[_Launch]:
+        """The launch directories of programs that have a use for what the recipe asks for."""
+        found = [launch for launch in self.launches.values() if data.fits(word, launch.loader.triplet)]
+        if not found:
+            raise data.NoUse(word)
+        return found
+
+    def opened_by_libc(self, launch: _Launch, soname: bytes) -> Closure:
+        """What is loaded when the C library opens a library by its name."""
+        path, node = launch.interpreter
+        elf = self.files.elf(node)
+        assert elf is not None, path
+        return launch.loader.closure_of(soname, path, elf)
+
     def own_place(self, found: Library) -> bytes | None:
         """Where the library is in the artifact when it is the build's own, or of inputs that come along."""
         return self.placed(found.opened) or self.placed(found.real)
@@ -422,9 +460,13 @@ class _Packing:
         away = any(not path.startswith(b"$") for path in (*elf.rpath, *elf.runpath)) or any(b"/" in name for name in elf.needed)
         here = launch.path + b"/lib"
         blocked = elf.runpath and not any(_normal(_at(path, here)) == here for path in elf.runpath)
-        if not away and not blocked:
+        known = found.elf.soname == libc.NAME
+        if not away and not blocked and not known:
             return found.node
-        return self.add(library.tie_down(self.read(found.node.blob), keep_relative=False), found.node.executable)
+        changed = self.read(found.node.blob)
+        if away or blocked:
+            changed = library.tie_down(changed, keep_relative=False)
+        return self.add(libc.without_host(changed) if known else changed, found.node.executable)
 
     def edit(self, path: bytes, node: File, elf: Elf) -> File:
         """A library of the output, which looks for others where its artifact has them."""
@@ -452,11 +494,16 @@ class _Packing:
                 needed.append(origin + self.place(launch, base(name), found))
         own = [origin + entry for entry in self.own_run_path(program)]
         run_path = (*dict.fromkeys([*own, origin + b"lib"] if self.has_lib() else own), origin + launch.path + b"/lib")
+        if self.settings.host_libraries and not is_musl(launch.loader.triplet):
+            run_path += host.directories(launch.loader.triplet)
+        by_name = is_musl(launch.loader.triplet) or (
+            len(needed) > MOST_NAMES and not any(b"/" in name for name in program.elf.needed)
+        )
         wiring = Wiring(
             origin + launch.path + b"/ld.so",
-            () if is_musl(launch.loader.triplet) else tuple(dict.fromkeys(needed)),
+            () if by_name else tuple(dict.fromkeys(needed)),
             run_path,
-            self.defaults_of(path),
+            self.defaults_of(path, launch.variables),
         )
         try:
             return self.add(graft(self.read(program.node.blob), wiring, self.bootstrap), True)
@@ -474,10 +521,12 @@ class _Packing:
             if own is not None:
                 yield own
 
-    def defaults_of(self, path: bytes) -> tuple[bytes, ...]:
-        found = self.defaults.get(path, ())
+    def defaults_of(self, path: bytes, variables: Mapping[str, bytes] | None = None) -> tuple[bytes, ...]:
+        """The recipe's own for this program; then ``variables``, whose values are paths in the artifact."""
         root = ORIGIN + b"/.." * path.count(b"/")
-        return tuple(f"{name}={value}".encode().replace(b"{root}", root) for name, value in found)
+        found = {name: value.encode().replace(b"{root}", root) for name, value in self.defaults.get(path, ())}
+        more = {name: root + b"/" + value for name, value in (variables or {}).items()}
+        return tuple(name.encode() + b"=" + value for name, value in (more | found).items())
 
     # -- scripts --
 

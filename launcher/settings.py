@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from store import codec
 
 # What packing does with the same input. It is in the key of every packing action: a change repacks, and builds nothing.
-VERSION = 2
+VERSION = 3
+
+# What of the input root a recipe can have bundled besides libraries; launcher/data.py says what each word brings.
+DATA = ("certificates", "iconv", "locales", "names", "timezones")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +21,8 @@ class Settings:
     ``{root}`` in a value is the artifact's own directory. ``dlopen`` are sonames that programs open by themselves.
     ``missing`` are sonames that may be missing. ``host_interpreters`` are interpreters of scripts that every host has to
     provide, as they stand after ``#!`` (or after ``env``). ``keep`` are paths, of files or whole directories, in which
-    nothing is rewritten.
+    nothing is rewritten. ``data`` are words of DATA. ``host_libraries`` lets programs open libraries of the host that the
+    artifact has not.
     """
 
     environment: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
@@ -26,11 +30,13 @@ class Settings:
     missing: tuple[str, ...] = ()
     host_interpreters: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+    host_libraries: bool = False
 
     def encode(self) -> list[codec.Value]:
         """The settings for an action's key, where order means nothing."""
         environment: list[codec.Value] = [
             [path, [[name, value] for name, value in sorted(variables)]] for path, variables in sorted(self.environment)
         ]
-        texts = (self.dlopen, self.missing, self.host_interpreters, self.keep)
-        return [VERSION, environment, *(list[codec.Value](sorted(set(text))) for text in texts)]
+        texts = (self.dlopen, self.missing, self.host_interpreters, self.keep, self.data)
+        return [VERSION, environment, *(list[codec.Value](sorted(set(text))) for text in texts), self.host_libraries]

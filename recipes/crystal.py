@@ -84,6 +84,8 @@ recipe = Recipe(
     ),
     inputs=(system,),
     script=own_libraries + build + install,
+    # What `String#encode` converts with.
+    data=("iconv",),
     check="""
         crystal --version | grep -q "^Crystal 1.14.0"
         cat > all.cr <<'END'

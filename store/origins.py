@@ -29,7 +29,7 @@ class Origin:
     """Where a file of an artifact came from.
 
     ``source`` is a label: of the package or source that brought these bytes ("imported"), of the step that made them out of
-    other files ("built"), or of the package whose file of the same path was rewritten ("changed"). ``chain`` are the steps,
+    other files ("built"), or of the package whose file was rewritten ("changed"). ``chain`` are the steps,
     from the one that gave the artifact to the one that is the source.
     """
 
@@ -156,24 +156,30 @@ class _Search:
         chain, leaf = self.walk(artifact, path, file)
         how: How = "imported" if leaf else "built"
         if len(chain) == 1 and not leaf:
-            before = self.before(artifact, path)
+            before = self.before(artifact, path, file)
             if before is not None:
                 way, leaf = self.walk(*before)
                 chain = [*chain, *way]
                 how = "changed" if leaf else "built"
         return Origin(path, file, how, chain[-1].label, tuple(chain))
 
-    def before(self, tree: Digest, path: bytes) -> tuple[Digest, bytes, File] | None:
-        """The file that was at ``path`` before the step that gave ``tree`` rewrote it."""
+    def before(self, tree: Digest, path: bytes, file: File) -> tuple[Digest, bytes, File] | None:
+        """The file that was at ``path`` before the step that gave ``tree`` rewrote it, or of its name and size elsewhere."""
+        name = path.rpartition(b"/")[2]
+        moved = None
         for step in self.graph.makers(tree):
             for _, digest in step.inputs:
                 try:
-                    node = self.manifest(digest).get(path)
+                    manifest = self.manifest(digest)
                 except Error:
                     continue
+                node = manifest.get(path)
                 if type(node) is File:
                     return digest, path, node
-        return None
+                for other, like in manifest.files:
+                    if file.size and like.size == file.size and other.rpartition(b"/")[2] == name:
+                        moved = moved or (digest, other, like)
+        return moved
 
     def walk(self, tree: Digest, path: bytes, file: File, label: str = "unknown") -> tuple[list[Link], bool]:
         """The steps back from ``tree`` as long as some input has the blob, and whether that ends in a tree from outside."""

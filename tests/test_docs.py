@@ -26,7 +26,8 @@ from builder.commands import lock as lock_command
 from builder.execute import Executor
 from builder.lockfile import Lock, LockedPackage
 from builder.recipe import Limits, Local, Recipe, Source, System
-from launcher import config
+from launcher import config, host
+from launcher.settings import DATA
 from store.manifest import Manifest
 from store.store import FOLDERS, Store
 from tests.conftest import RECIPES, ROOT, Builder, environment
@@ -200,6 +201,16 @@ def test_every_kind_of_finding_is_documented() -> None:
 def test_every_field_is_documented_and_no_other(kind: type) -> None:
     fields = {field.name for field in dataclasses.fields(kind)} - {"position"}
     assert first_column(section(WRITING, f"### {kind.__name__}")) == fields
+
+
+def test_every_word_for_data_is_documented_and_no_other() -> None:
+    assert first_column(section(WRITING, "## Data that programs read")) == set(DATA)
+
+
+def test_every_directory_of_hosts_is_documented() -> None:
+    text = section(WRITING, "## Libraries that only the host has")
+    listed = re.findall(r"`(/[\w./-]*lib[\w./-]*)`", text.partition("for one run")[0])
+    assert listed == [path.decode() for path in host.directories("x86_64-linux-gnu")]
 
 
 def test_every_variable_of_a_script_is_documented_and_no_other() -> None:

@@ -16,9 +16,12 @@ from builder.execute import ARTIFACT
 from builder.known import Known
 from builder.recipe import Limits
 from builder.sandbox import Bind, Sandbox, run
+from launcher import host
 from store import files, trees
+from store.digest import Digest
+from store.manifest import DIRECTORY, Manifest
 from store.store import Store
-from tests.conftest import RECIPES, Builder
+from tests.conftest import RECIPES, ROOT, Builder
 
 pytestmark = [pytest.mark.crystal, pytest.mark.xdist_group("crystal")]
 
@@ -87,6 +90,13 @@ def test_interpreted_programs(crystal: Path, copy: Path, tmp_path: Path, name: s
     done = start([(crystal if place == "store" else copy) / "bin" / "crystal", "i", "program.cr"], tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip("\n").endswith(expected)
+
+
+def test_conversions(crystal: Path, tmp_path: Path) -> None:
+    """By modules of the artifact's. They are not found in a folder with a colon in its name, where GCONV_PATH ends."""
+    (tmp_path / "program.cr").write_text('p "\u65e5\u672c".encode("SHIFT_JIS")')
+    done = start([crystal / "bin" / "crystal", "i", "program.cr"], tmp_path)
+    assert (done.returncode, done.stdout) == (0, "Bytes[147, 250, 150, 123]\n"), done.stderr
 
 
 def test_libraries_come_from_the_artifact(copy: Path, tmp_path: Path) -> None:
@@ -159,6 +169,61 @@ def test_a_root_that_holds_busybox_and_the_copy(builder: Builder, copy: Path, tm
     for name, (_, expected) in PROGRAMS.items():
         assert expected in text.split(f"== {name}\n")[1].split("== ")[0]
     assert not {"usr", "lib", "lib64"} & set(text.splitlines())
+
+
+# A library of Debian's that no artifact has, and that needs another one.
+GCRYPT = """
+@[Link("gcrypt")]
+lib LibGcrypt
+  fun version = gcry_check_version(wanted : UInt8*) : UInt8*
+end
+puts String.new(LibGcrypt.version(nil))
+puts File.read_lines("/proc/self/maps").compact_map(&.split(limit: 6)[5]?).uniq!.select(&.includes?(".so")).join(" ")
+"""
+
+
+@pytest.mark.parametrize("way", ["none", "recipe", "run"])
+def test_a_library_that_only_the_host_has(builder: Builder, crystal: Path, tmp_path: Path, way: str) -> None:
+    artifact = crystal
+    if way == "recipe":
+        (built,) = builder.build(ROOT / "tests" / "debian" / "crystal_host.py")
+        artifact = Path(built["path"])
+    (debian,) = builder.build(ROOT / "tests" / "debian" / "host.py")
+    store = Store(builder.store)
+    tree = store.read_manifest(Digest.parse(debian["digest"]))
+    mounts = ((name, DIRECTORY) for name in (b"proc", b"dev", b"tmp", b"home", ARTIFACT[1:].encode()))
+    (root := tmp_path / "root").mkdir()
+    with files.directory(root) as fd:
+        trees.check_out(store, Manifest({**dict(tree.entries), **dict(mounts)}.items()), fd)
+    (home := tmp_path / "home").mkdir()
+    (home / "program.cr").write_text(GCRYPT)
+    variables = {"PATH": "/bin", "HOME": "/home"}
+    if way == "run":
+        # What `builder run --host-libraries` sets on a machine without more configuration.
+        variables["LD_LIBRARY_PATH"] = b":".join(host.directories("x86_64-linux-gnu")).decode()
+    box = Sandbox(
+        root=root,
+        command=("/bin/sh", "-c", f"{ARTIFACT}/bin/crystal i program.cr"),
+        variables=variables,
+        directory="/home",
+        binds=(Bind(artifact, ARTIFACT), Bind(home, "/home", writable=True)),
+        limits=Limits(),
+    )
+    bwrap = next((builder.store / "artifacts").glob(f"*-bubblewrap-{tools.SYSTEM.version}")) / "bin" / "bwrap"
+    said: list[bytes] = []
+    outcome = run(bwrap, box, output=said.append, cancel=Event())
+    text = b"".join(said).decode()
+    if way == "none":
+        assert outcome.status == 1
+        assert "cannot find -lgcrypt" in text
+        return
+    assert outcome.status == 0, text
+    # The first line is a shell's, which misses pkg-config.
+    version, loaded = text.splitlines()[-2:]
+    assert version.startswith("1.10.")
+    from_host = {path.rpartition("/")[2] for path in loaded.split() if not path.startswith(ARTIFACT)}
+    # Debian's root has a C library and a zlib too, which are not loaded.
+    assert {name.partition(".so")[0] for name in from_host} == {"libgcrypt", "libgpg-error"}
 
 
 def test_every_elf_file_is_told(builder: Builder, crystal: Path) -> None:

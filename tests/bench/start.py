@@ -176,16 +176,14 @@ def main() -> None:
             size = len((folder / "bin" / name).read_bytes()) - len((folder / "plain" / "bin" / name).read_bytes())
             print(f"{name}: {size} bytes added")
             for way, taken in columns.items():
-                ratio = statistics.median(a / b for a, b in zip(taken, columns["kernel"], strict=True))
+                pairs = statistics.median(a / b for a, b in zip(taken, columns["kernel"], strict=True))
                 medians = statistics.median(taken) / statistics.median(columns["kernel"])
-                counted = (
-                    "%5d system calls, %4d opens, %4d of libraries" % calls(folder, commands[way])
-                    if way in ("kernel", "launcher")
-                    else ""
-                )
-                print(
-                    f"  {way:17} {statistics.median(taken) / 1000:9.1f} us  ratio of medians {medians:6.3f}, of pairs {ratio:6.3f} {counted}"
-                )
+                row = f"  {way:17} {statistics.median(taken) / 1000:9.1f} us"
+                row += f"  ratio of medians {medians:6.3f}, of pairs {pairs:6.3f}"
+                if way in ("kernel", "launcher"):
+                    made, opened, libraries = calls(folder, commands[way])
+                    row += f"  {made} system calls, {opened} opens, {libraries} of libraries"
+                print(row)
 
 
 if __name__ == "__main__":

@@ -69,6 +69,11 @@ def test_shipped_recipes_are_found_from_anywhere(tmp_path: Path) -> None:
         (GOOD.replace('script="true"', 'script=" "'), "x.py:3: the script of x is empty"),
         (GOOD.replace('script="true"', 'script="true", inputs=("gcc",)'), "x.py:3: inputs takes a tuple of Recipe or System"),
         (GOOD.replace('script="true"', 'script="true", dlopen="libz.so.1"'), "x.py:3: dlopen takes a tuple of texts"),
+        (
+            GOOD.replace('script="true"', 'script="true", data=("locales", "fonts")'),
+            "x.py:3: there is no data called 'fonts' | Known: certificates, iconv, locales, names, timezones.",
+        ),
+        (GOOD.replace('script="true"', 'script="true", host_libraries="yes"'), "x.py:3: host_libraries is True or False"),
         (GOOD.replace('script="true"', 'script="true", variables={"A B": "1"}'), "cannot be an environment variable"),
         (GOOD.replace('script="true"', 'script="true", platform="pdp11"'), "x.py:3: unknown platform 'pdp11'"),
         ("import recipes.nothing\n", "x.py:1: ModuleNotFoundError: No module named 'recipes.nothing'"),

@@ -33,8 +33,8 @@ class Server:
 
 
 @contextlib.contextmanager
-def serve(*, safe: bool = False) -> Iterator[Server]:
-    """Runs one, with the certificate of CERTIFICATE if it is to be ``safe``."""
+def serve(*, safe: bool = False, certificate: Path = CERTIFICATE) -> Iterator[Server]:
+    """Runs one, with the key and certificate of a file if it is to be ``safe``."""
     state = Server()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -94,7 +94,7 @@ def serve(*, safe: bool = False) -> Iterator[Server]:
         server.handle_error = lambda *_: None  # type: ignore[method-assign]
         if safe:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(CERTIFICATE)
+            context.load_cert_chain(certificate)
             server.socket = context.wrap_socket(server.socket, server_side=True)
         state.base = f"http{'s' if safe else ''}://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))

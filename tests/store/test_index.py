@@ -196,6 +196,23 @@ def test_where_each_file_came_from(world: World) -> None:
     assert [link.kind for link in found[b"bin/openssl"].chain] == ["pack", "build", "merge", "root", "import"]
 
 
+def test_a_file_that_was_changed_on_its_way(world: World) -> None:
+    """Packing edits libraries in place: name and size tell which file it was. Of other bytes nothing can be said."""
+    with world.store.batch() as batch:
+        package = tree(batch, {"lib/libz.so": b"/usr/lib", "lib/long.so": b"longer", "lib/empty": b""})
+        record(batch, Action("import", (), ("z",)), "zlib1g 1.2", package)
+        made = tree(batch, {"deep/libz.so": b"/\x7f\x7f\x7f/\x7f\x7f\x7f", "deep/long.so": b"long", "deep/empty": b""})
+        record(batch, Action("pack", (("input root", package.digest),), ("pack",)), "it 1", made)
+    artifacts.check_out(world.store, made, name="it", version="1")
+    with index.opened(world.store) as opened:
+        found = {origin.path: (origin.how, origin.source) for origin in origins(opened, made.digest)}
+    assert found == {
+        b"deep/libz.so": ("changed", "zlib1g 1.2"),
+        b"deep/long.so": ("built", "it 1"),
+        b"deep/empty": ("imported", "zlib1g 1.2"),
+    }
+
+
 def test_origins_outlive_a_collection(world: World) -> None:
     with index.opened(world.store) as opened:
         before = origins(opened, world.artifact.digest)
