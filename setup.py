@@ -19,7 +19,7 @@ from setuptools.command.build import build
 SOURCES = "launcher/stub"
 FOLDER = "launcher/stubs"
 # The kinds of machine code: the source of each, and whether it sets variables that the environment lacks.
-KINDS = {"graft": ("graft.c", 0), "defaults": ("graft.c", 1), "script": ("script.c", 1)}
+KINDS = {"graft": ("graft.c", 0), "defaults": ("graft.c", 1), "script": ("script.c", 1), "apart": ("apart.c", 0)}
 # The machine's name, as in the names of the compiled files: the compiler's target, and what else it has to know.
 MACHINES = {"x86_64": ("x86_64-freestanding-none", "-mgeneral-regs-only")}
 FLAGS = (
@@ -37,7 +37,14 @@ def compile_stub(kind: str, machine: str) -> bytes:
         output = os.path.join(folder, "stub.elf")
         # A cache of its own: another user's cache, or a damaged one, has no say in what is built.
         environment = dict(os.environ, ZIG_GLOBAL_CACHE_DIR=folder, ZIG_LOCAL_CACHE_DIR=folder)
-        options = (f"-DDEFAULTS={defaults}", f"-Wl,-T,{SOURCES}/stub.ld", "-o", output, f"{SOURCES}/{name}")
+        options = (
+            f"-DDEFAULTS={defaults}",
+            f"-DAPART={int(kind == 'apart')}",
+            f"-Wl,-T,{SOURCES}/stub.ld",
+            "-o",
+            output,
+            f"{SOURCES}/{name}",
+        )
         command = [sys.executable, "-m", "ziglang", "cc", "-target", target, *flags, *FLAGS, *options]
         subprocess.run(command, check=True, env=environment, stdin=subprocess.DEVNULL)
         with open(output, "rb") as file:

@@ -8,19 +8,21 @@ from dataclasses import dataclass
 from store.digest import Digest
 from store.errors import Error
 
-KINDS = ("graft", "defaults", "script")
+KINDS = ("graft", "defaults", "script", "apart")
 
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
     """The machine code for one kind of CPU, in kinds.
 
-    ``graft`` goes into programs, ``defaults`` into those that have variables to be set, ``script`` stands in a script's place.
+    ``graft`` goes into programs, ``defaults`` into those that have variables to be set, ``script`` stands in a script's place,
+    ``apart`` in that of a program with a payload behind its end.
     """
 
     graft: bytes
     defaults: bytes
     script: bytes
+    apart: bytes
 
     @property
     def digest(self) -> Digest:

@@ -43,7 +43,8 @@ class Config:
     """What a launcher knows.
 
     ``interpreter``, ``script`` and the values of ``defaults`` (``NAME=value``) are texts in which ORIGIN is the launcher's
-    own directory. ``script`` is empty in a grafted program.
+    own directory. ``graft`` is there in a grafted program only. A launcher with neither that nor a ``script`` starts a
+    program that lies apart, which is its ``interpreter``.
     """
 
     interpreter: bytes
@@ -115,13 +116,12 @@ def read(data: bytes | bytearray, offset: int, *, address: int) -> Config | None
     named = dict(zip((field.name for field in dataclasses.fields(Graft)), fields, strict=True))
     for name in _ADDRESSES:
         named[name] += address
-    texts = read_string(block, script)
     return Config(
         read_string(block, interpreter),
         _read_list(block, defaults),
-        texts,
+        read_string(block, script),
         _read_list(block, arguments),
-        None if texts else Graft(**named),
+        Graft(**named) if fields[0] else None,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from launcher import apart
 from launcher import elf as elves
 from launcher.config import ORIGIN
 from launcher.elf import Kind
@@ -65,11 +66,16 @@ def describe(artifact: Manifest, read: Callable[[Digest], bytes]) -> Iterator[De
 def _elf(
     names: Namespace, path: bytes, node: File, data: bytes, read: Callable[[Digest], bytes], *, is_interpreter: bool
 ) -> Description:
+    place = path
     try:
         elf = elves.read(data)
         known = elf.launcher
         if known is None:
             return Description(path, INTERPRETER if is_interpreter else elf.kind.value, node)
+        if known.graft is None and not known.script:
+            return Description(path, LAUNCHER, node, (_refer(names, path, "program", known.interpreter),))
+        # What lies apart is started from its program's place.
+        path = path.removeprefix(apart.FOLDER)
         references = [_refer(names, path, "interpreter", known.interpreter)]
         root = ORIGIN + b"/.." * path.count(b"/")
         if elf.kind is Kind.PROGRAM:
@@ -78,7 +84,7 @@ def _elf(
             references.append(_refer(names, path, "script", known.script))
         kind = LAUNCHER if elf.kind is Kind.PROGRAM else SCRIPT_LAUNCHER
         defaults = tuple(text.replace(root, b"{root}") for text in known.defaults)
-        return Description(path, kind, node, tuple(references), defaults)
+        return Description(place, kind, node, tuple(references), defaults)
     except BadElf:
         return Description(path, DAMAGED, node)
 

@@ -130,7 +130,7 @@ class _Reader:
         if kind not in ("ET_EXEC", "ET_DYN"):
             return Elf(Kind.OTHER, bits, machine)
         known = self.launcher() if bits == 64 and self.elf.little_endian else None
-        if known and known.script:
+        if known and not known.graft:
             return Elf(Kind.STATIC, bits, machine, launcher=known)
         interpreter, dynamic = b"", None
         if known and known.graft:

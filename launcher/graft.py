@@ -66,13 +66,10 @@ _TOP = 1 << 47
 
 
 class PayloadBehind(Error):
-    """A program with ``size`` bytes behind its ELF part, which it may look for from its file's end."""
+    """A program with ``size`` bytes behind its ELF part, which it may look for at any place of its file."""
 
     def __init__(self, size: int) -> None:
-        super().__init__(
-            f"{size} bytes lie behind the program, where it may look for them from the end of its file",
-            hint="Such a program cannot be made a launcher yet. List it under `keep` in the recipe to leave it as it is.",
-        )
+        super().__init__(f"{size} bytes lie behind the program")
         self.size = size
 
 

@@ -7,6 +7,7 @@ A pure function: manifests in, a manifest out; the caller brings and takes the b
     .launch/<triplet>/bin/<name>     a shell, or the like, that scripts need
     .launch/inputs/<path>            what input recipes put out, when a script needs an interpreter of theirs
     .launch/script/<path>/<path>     the script of that path (launcher/scripts.py)
+    .launch/apart/<path>             the program of that path, if it has a payload (launcher/apart.py)
 
 and what the recipe's ``data`` brings (launcher/data.py).
 
@@ -20,12 +21,12 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from launcher import data, host, libc, library
+from launcher import apart, data, host, libc, library
 from launcher import elf as elves
 from launcher.bootstrap import Bootstrap
 from launcher.config import ORIGIN, Config
 from launcher.elf import Elf, Kind
-from launcher.graft import Wiring, graft
+from launcher.graft import PayloadBehind, Wiring, graft
 from launcher.interpreter import NotForThisMachine, is_musl, triplet, without_host
 from launcher.libraries import Closure, Files, Library, Loader
 from launcher.names import PREFIX, Namespace, base, parent, up
@@ -505,8 +506,15 @@ class _Packing:
             run_path,
             self.defaults_of(path, launch.variables),
         )
+        file = self.read(program.node.blob)
         try:
-            return self.add(graft(self.read(program.node.blob), wiring, self.bootstrap), True)
+            try:
+                return self.add(graft(file, wiring, self.bootstrap), True)
+            except PayloadBehind as behind:
+                size = len(file) - behind.size
+                place = apart.place_of(path)
+                self.nodes[place] = self.add(graft(file[:size], wiring, self.bootstrap), True)
+                return self.add(apart.write(file, size, Config(origin + place), self.bootstrap.apart), True)
         except Error as error:
             raise BadProgram(path, error) from None
 

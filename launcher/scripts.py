@@ -151,7 +151,7 @@ def split_string(text: bytes) -> list[bytes]:
 
 
 def write_launcher(settings: Config, stub: bytes) -> bytes:
-    """A static program that runs a script, as ``settings`` say. ``stub`` is the machine code."""
+    """A static program that starts another, or a script, as ``settings`` say. ``stub`` is the machine code."""
     headers = Header.FORM.size + 3 * Segment.FORM.size
     start = (headers + 15) & -16
     size = config.size_of(settings, stub)

@@ -4,7 +4,7 @@
 #include "launch.h"
 
 enum { MAP_PRIVATE = 2, MAP_FIXED = 16, MAP_ANONYMOUS = 32, O_CLOEXEC = 02000000 };
-enum { PT_LOAD = 1, ET_DYN = 3, MOST_HEADERS = 24 };
+enum { PT_LOAD = 1, ET_EXEC = 2, ET_DYN = 3, MOST_HEADERS = 24, MAP_FIXED_NOREPLACE = 0x100000 };
 
 struct segment { /* Elf64_Phdr */
     uint32_t type, flags;
@@ -25,11 +25,11 @@ static uint64_t map_image(const char *path, struct image *i, uint64_t page)
 {
     static const char protections[] = { 0, 4, 2, 6, 1, 5, 3, 7 }; /* from PF_R 4, PF_W 2, PF_X 1 to PROT_ 1, 2, 4 */
     struct segment *s, *behind;
-    long base = 0, at, fd = system_call4(SYS_openat, HERE, (long)path, O_CLOEXEC, 0);
+    long base = 0, at, mapped = 0, fd = system_call4(SYS_openat, HERE, (long)path, O_CLOEXEC, 0);
     if (fd < 0) die(path, ": cannot be opened, error ", fd);
     /* 64 bits, little-endian, version 1; for any system. */
     if (system_call4(SYS_pread64, fd, (long)i, sizeof *i, 0) < (long)sizeof *i || i->ident[0] << 8 != (uint64_t)0x00010102464c457f << 8 ||
-        i->kind != (ET_DYN | MACHINE << 16) || i->phoff != offsetof(struct image, segments) || i->phnum > MOST_HEADERS) goto bad;
+        (i->kind != (ET_DYN | MACHINE << 16) && (!APART || i->kind != (ET_EXEC | MACHINE << 16))) || i->phoff != offsetof(struct image, segments) || i->phnum > MOST_HEADERS) goto bad;
     behind = i->segments + i->phnum;
     uint64_t size = 0;
     for (s = i->segments; s < behind; s++) {
@@ -39,16 +39,17 @@ static uint64_t map_image(const char *path, struct image *i, uint64_t page)
     }
     for (s = i->segments; s < behind; s++) {
         if (s->type != PT_LOAD) continue;
-        long protection = protections[s->flags & 7], flags = base ? MAP_PRIVATE | MAP_FIXED : MAP_PRIVATE;
+        long protection = protections[s->flags & 7], flags = mapped ? MAP_PRIVATE | MAP_FIXED : MAP_PRIVATE;
         uint64_t start = s->address & -page, end = s->address + s->file_size, last = s->address + s->memory_size;
+        if (APART && !mapped && i->kind == (ET_EXEC | MACHINE << 16)) flags |= MAP_FIXED_NOREPLACE;
         /* The first mapping is as large as all of them together, so that nothing else gets between. */
-        at = system_call6(SYS_mmap, base + start, (base ? end : size) - start, protection, flags, fd, s->offset - (s->address - start));
-        if (!base) base = at - start;
+        at = system_call6(SYS_mmap, base + start, (mapped ? end : size) - start, protection, flags, fd, s->offset - (s->address - start));
+        if (!mapped) base = at - start, mapped = 1;
         if (last > end && at > 0) {
             /* All of the last page: glibc's first allocations lie behind the segment's end, and have to be zero. */
             uint64_t next = (end + page - 1) & -page;
             for (char *p = (char *)(base + end); p < (char *)(base + next); p++) *p = 0;
-            if (last > next) at = system_call6(SYS_mmap, base + next, last - next, protection, flags | MAP_ANONYMOUS, -1, 0);
+            if (last > next) at = system_call6(SYS_mmap, base + next, last - next, protection, MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS, -1, 0);
         }
         if (at < 0) die(path, ": cannot be mapped, error ", at);
     }

@@ -146,7 +146,7 @@ static char *begin(struct self *self, long *block)
 }
 
 /* Copy what the kernel left on the stack to its place further down, with the defaults behind the environment. */
-static void set_defaults(struct self *self, long *from, long *to)
+static inline void set_defaults(struct self *self, long *from, long *to)
 {
     while ((*to++ = *from++)) ;
     char **environment = (char **)to;

@@ -15,9 +15,10 @@ from store.errors import Error
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 DIGESTS = {
-    "graft": "b3:74aef97ad55f6d92ed3923eb11123c2a17c847b947ef448a15a7a86d831b87e9",
-    "defaults": "b3:b1fd733991c85ca8beccd49692e7cefbb73090b345bc56cd517016f6d241f63d",
+    "graft": "b3:ef8b42b6421c6427e6b468962751dac91bd6a25b2549c835a4d999711b5f2266",
+    "defaults": "b3:a48b8d2d7e09fe653ca8c871f5bce8ae53d42a0c762f4f0d91f227b32981f8d4",
     "script": "b3:47e405c77c035ce392a4a93b4b3edac9ef67ed682c43b5dc2684f45dff83a13f",
+    "apart": "b3:02b7fd26110adf24461be9c274f0ab56df44599580b591a1c23649ce9fe04c3c",
 }
 
 

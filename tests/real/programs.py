@@ -85,6 +85,8 @@ PROGRAMS = {
     "large-bss": "large_bss.c",
     "large-bss-fixed": "-no-pie -mcmodel=medium large_bss.c",
     "parent": "parent.c",
+    "payload": "payload.c",
+    "payload-fixed": "-no-pie payload.c",
 }
 REAL = ("rg", "fdfind", "fzf", "gocryptfs", "age", "age-keygen", "busybox")
 COPIED = ("bwrap", "strace", "gdb", "patchelf", *REAL)
@@ -122,6 +124,7 @@ head -c "$end" kind-pie > kind-sectionless
 chmod +x kind-sectionless
 dd if=/dev/zero of=kind-sectionless bs=1 seek=40 count=8 conv=notrunc status=none
 dd if=/dev/zero of=kind-sectionless bs=1 seek=60 count=4 conv=notrunc status=none
+for name in payload payload-fixed; do printf 'data that is behind the program' >> $name; done
 # Starts without an interpreter, although it is a shared object.
 echo 'void _start(void) { __asm__("mov $60, %eax; mov $17, %edi; syscall"); }' > /tmp/alone.c
 gcc -nostdlib -fPIE -pie -Wl,--no-dynamic-linker -o alone /tmp/alone.c

@@ -24,6 +24,16 @@ def test_static_programs_are_left_alone(places: Places) -> None:
     assert places.same("alone").status == 17
 
 
+@pytest.mark.parametrize("name", ["payload", "payload-fixed"])
+def test_a_payload_behind_the_program(places: Places, name: str) -> None:
+    done = places.same(name, "x")
+    assert done.status == 7
+    assert done.out.split()[1:] == ["data", "gram", "2"]
+    files = [(place.artifact / "bin" / name).read_bytes() for place in (places.native, places.launcher)]
+    assert len(files[0]) == len(files[1])
+    assert files[0][4096:] == files[1][4096:]
+
+
 @pytest.mark.parametrize("name", programs.REAL)
 def test_programs_of_debian(places: Places, name: str) -> None:
     """Rust, Go with cgo and without, at a fixed address and not, as Debian built them."""
