@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import struct
@@ -12,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher import graft
+from launcher import config, elf, graft
 from launcher.bootstrap import load
 from launcher.graft import Wiring
+from launcher.layout import BadElf
 from tests.launcher.programs import library, probe, program, start, values
 
 FOO = library("libfoo.so.1")
@@ -188,6 +190,24 @@ def test_a_damaged_interpreter_is_refused_or_started(tmp_path_factory: pytest.Te
         assert lines[-1].startswith("launcher: ")
     else:
         assert status == 7 or status < 0
+
+
+@given(st.data())
+def test_a_damaged_configuration_is_told_or_crashes(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """Nothing is loaded from anywhere else, and nothing goes on forever."""
+    folder = tmp_path_factory.mktemp("damaged")
+    path = make(folder, defaults=data.draw(st.sampled_from([(), DEFAULTS])))
+    broken = bytearray(path.read_bytes())
+    block = broken.index(config.MAGIC)
+    for _ in range(data.draw(st.integers(1, 3))):
+        broken[block + data.draw(st.integers(0, config.SIZE - 1))] = data.draw(st.integers(0, 255))
+    path.chmod(0o755)
+    path.write_bytes(broken)
+    with contextlib.suppress(BadElf):
+        elf.read(bytes(broken))
+    done = subprocess.run([path], env={"A": "1"}, capture_output=True, check=False, timeout=60)
+    shutil.rmtree(folder)
+    assert done.returncode in (7, 121) or done.returncode < 0
 
 
 @pytest.mark.parametrize(
