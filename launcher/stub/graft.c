@@ -13,7 +13,8 @@ static void name_libraries(struct self *self)
 {
     for (const char *c = self->directory; *c; c++)
         if (*c == '$' || *c == ':') {
-            if (!self->known && read_link("/proc/self/exe", self->directory + 2 * PATH) < 0) die(self->directory, ": needs /proc for its $ or :", 0);
+            if (!self->known && read_link("/proc/self/exe", self->directory + 2 * PATH) < 0)
+                die(self->directory, ": needs /proc for its $ or :", 0);
             return;
         }
     struct dynamic *d = (struct dynamic *)string_at(self, self->config->dynamic);

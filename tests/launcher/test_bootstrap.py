@@ -15,10 +15,10 @@ from store.errors import Error
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 DIGESTS = {
-    "graft": "b3:ef8b42b6421c6427e6b468962751dac91bd6a25b2549c835a4d999711b5f2266",
-    "defaults": "b3:a48b8d2d7e09fe653ca8c871f5bce8ae53d42a0c762f4f0d91f227b32981f8d4",
+    "graft": "b3:fa6278034e8602c2520a3a9d8e2e00e07f991c00b715942329692da9cb7671da",
+    "defaults": "b3:faf5c3b53d1ea0bdb9a31c7cc1968f68b4616cfe780aa1e1c2d279aab21bdb54",
     "script": "b3:47e405c77c035ce392a4a93b4b3edac9ef67ed682c43b5dc2684f45dff83a13f",
-    "apart": "b3:02b7fd26110adf24461be9c274f0ab56df44599580b591a1c23649ce9fe04c3c",
+    "apart": "b3:ee29e4a27a7b7253c1af9faa9c1b8be79df559a9495b02ff9a55e6f453bfaf99",
 }
 
 
