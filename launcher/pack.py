@@ -27,7 +27,7 @@ from launcher.elf import Elf, Kind
 from launcher.graft import Wiring, graft
 from launcher.interpreter import NotForThisMachine, is_musl, triplet, without_host
 from launcher.libraries import Closure, Files, Library, Loader
-from launcher.names import PREFIX, Namespace, base, parent, up
+from launcher.names import PREFIX, Namespace, Tree, base, parent, up
 from launcher.scripts import FOLDERS, Shebang, mirror, place_of, read_shebang, write_launcher
 from launcher.settings import Settings
 from store.digest import Digest
@@ -104,19 +104,20 @@ class NoSuchProgram(Error):
 
 def pack(
     output: Manifest,
-    root: Manifest,
+    root: Tree,
     settings: Settings,
     *,
     bootstrap: Bootstrap,
     read: Callable[[Digest], bytes],
     add: Callable[[bytes, bool], File],
+    came: Mapping[bytes, bytes] | None = None,
 ) -> Manifest:
     """The artifact made of ``output``, whose paths are relative to the prefix, built on ``root``, whose prefix is ``pkg``.
 
-    ``read`` gives the bytes of a blob, ``add`` keeps the bytes of a file, executable or not. Raises the errors of this
-    module.
+    ``read`` gives the bytes of a blob, ``add`` keeps the bytes of a file, executable or not. ``came`` says of paths of the
+    output where in the root they were copied from. Raises the errors of this module.
     """
-    return _Packing(output, root, settings, bootstrap=bootstrap, read=read, add=add).run()
+    return _Packing(Namespace(root, output, came), settings, bootstrap=bootstrap, read=read, add=add).run()
 
 
 @dataclass(slots=True)
@@ -148,22 +149,21 @@ class _Program:
 class _Packing:
     def __init__(
         self,
-        output: Manifest,
-        root: Manifest,
+        namespace: Namespace,
         settings: Settings,
         *,
         bootstrap: Bootstrap,
         read: Callable[[Digest], bytes],
         add: Callable[[bytes, bool], File],
     ) -> None:
-        self.output = output
-        self.namespace = Namespace(root, output)
-        self.files = Files(self.namespace, read)
+        self.output = namespace.output
+        self.namespace = namespace
+        self.files = Files(namespace, read)
         self.settings = settings
         self.bootstrap = bootstrap
         self.read = read
         self.add = add
-        self.nodes: dict[bytes, Node] = dict(output.entries)
+        self.nodes: dict[bytes, Node] = dict(namespace.output.entries)
         self.launches: dict[str, _Launch] = {}
         self.programs: list[_Program] = []
         self.libraries: list[tuple[bytes, File, Elf]] = []
@@ -257,7 +257,7 @@ class _Packing:
                 if elf is None:
                     continue
                 if elf.kind is Kind.PROGRAM and node.executable:
-                    self.programs.append(_Program(path, PREFIX + b"/" + path, node, elf, self.launch(elf)))
+                    self.programs.append(_Program(path, self.namespace.opened(path), node, elf, self.launch(elf)))
                 elif elf.kind is Kind.LIBRARY and (elf.bits, elf.machine) == (64, "EM_X86_64"):
                     self.libraries.append((path, node, elf))
             except Error as error:
@@ -340,7 +340,7 @@ class _Packing:
         for path, _, elf in self.libraries:
             for launch in self.launches.values():
                 if _fits(elf, musl=is_musl(launch.loader.triplet)):
-                    self.take(launch, launch.loader.closure(PREFIX + b"/" + path, elf))
+                    self.take(launch, launch.loader.closure(self.namespace.opened(path), elf))
 
     def collect_data(self) -> None:
         """What the recipe's ``data`` names, and the library that glibc itself opens."""
