@@ -48,6 +48,17 @@ class NotAProgram(Error):
         self.path = path
 
 
+class NoLauncher(Error):
+    """A program that is given a variable, and that has no launcher to set it."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"--env gives {path} a variable, and it is no launcher of the artifact",
+            hint="Give a program's name, or its path in the artifact. Static programs have no launcher.",
+        )
+        self.path = path
+
+
 class OnePlace(Error):
     """Two files of the machine that would lie at one place of the artifact."""
 
@@ -139,10 +150,7 @@ def _advised(error: Error) -> Error:
         case pack.NoInterpreter():
             error.hint = "Adopt the interpreter too, as one more program."
         case pack.NoSuchProgram(path=path):
-            return Error(
-                f"--env gives {path} a variable, and it is no launcher of the artifact",
-                hint="Give a program's name, or its path in the artifact; static programs cannot have variables.",
-            )
+            return NoLauncher(path)
     return error
 
 
@@ -175,7 +183,7 @@ class _Taking:
         defaults: dict[str, dict[str, str]] = {}
         for default in self.wish.environment:
             if not default.program and not self.launchers:
-                raise pack.NoSuchProgram("bin/" + os.path.basename(self.wish.programs[0]))
+                raise NoLauncher("bin/" + os.path.basename(self.wish.programs[0]))
             for program in [default.program] if default.program else self.launchers:
                 defaults.setdefault(program, {})[default.name] = default.value
         environment = tuple((program, tuple(variables.items())) for program, variables in defaults.items())
