@@ -14,6 +14,7 @@ import pytest
 
 from builder.machine import Changed, Machine, NotReadable
 from store import files
+from store.digest import Digest
 from store.manifest import File, Manifest, Symlink
 from store.store import Store
 from store.trees import check_out
@@ -129,6 +130,46 @@ def test_gdb(adopter: Builder, root: Path, tmp_path: Path) -> None:
     status, lines = start(Path("/opt/it/bin/gdb"), "--batch", "-ex", "print 6 * 7", "-ex", "show data-directory", root=bare)
     assert status == 0, lines
     assert lines[-2:] == ["$1 = 42", 'GDB\'s data directory is "/opt/it/share/gdb".']
+
+
+@pytest.fixture(scope="session")
+def large_root(shared_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a root that has vim and ffmpeg."""
+    (built,) = Builder(shared_store, environment(shared_store)).build(ROOT / "tests" / "debian" / "large.py")
+    store = Store(shared_store)
+    folder = tmp_path_factory.mktemp("large")
+    with files.directory(folder) as fd:
+        check_out(store, store.read_manifest(Digest.parse(built["digest"])), fd)
+    return folder
+
+
+@pytest.mark.large
+def test_vim(adopter: Builder, large_root: Path, tmp_path: Path) -> None:
+    bare = example(adopter, large_root, "vim", tmp_path)
+    put(bare, "text.py", b"one = 1\n")
+    script = "syntax on | filetype on | edit | %s/one/two/ | call append(1, [&filetype, $VIMRUNTIME]) | wq"
+    put(bare, "script.vim", script.encode())
+    variables = {"TERM": "linux", "HOME": "/"}
+    status, lines = start(Path("/opt/it/bin/vim"), "-es", "-S", "/script.vim", "/text.py", env=variables, root=bare)
+    assert status == 0, lines
+    text = (bare / "text.py").read_text().split("\n")
+    assert text == ["two = 1", "python", "/opt/it/bin/../share/vim/vim90", ""]
+    # Out of the silent mode, it needs the description of the terminal.
+    for more, missing in (({}, False), ({"TERMINFO": "/nowhere"}, True)):
+        status, lines = start(Path("/opt/it/bin/vim"), "-c", "qa!", "/text.py", env=variables | more, root=bare)
+        assert status == 0, lines
+        assert ("'linux' not known" in "".join(lines)) is missing, lines
+
+
+@pytest.mark.large
+def test_ffmpeg(adopter: Builder, large_root: Path, tmp_path: Path) -> None:
+    bare = example(adopter, large_root, "ffmpeg", tmp_path)
+    source = ("-f", "lavfi", "-i", "testsrc=size=64x48:rate=5:duration=1")
+    words = ("-loglevel", "error", *source, "-c:v", "libx264", "/out.mkv")
+    assert start(Path("/opt/it/bin/ffmpeg"), *words, root=bare) == (0, [])
+    shown = ("-loglevel", "error", "-show_entries", "stream=codec_name,width,height", "-of", "csv", "/out.mkv")
+    assert start(Path("/opt/it/bin/ffprobe"), *shown, root=bare) == (0, ["stream,h264,64,48"])
+    assert len(os.listdir(bare / "opt/it/.launch/x86_64-linux-gnu/lib")) > 200
 
 
 def test_scripts(adopter: Builder, root: Path, tmp_path: Path) -> None:
