@@ -20,7 +20,7 @@ OUT = "/out"
 START = f"{BUILD}/src"
 
 # Raised when a step begins to mean something else, so that no older result is taken for it.
-SYSTEM_VERSION, MERGE_VERSION, BUILD_VERSION, CHECK_VERSION = 1, 1, 1, 1
+SYSTEM_VERSION, MERGE_VERSION, BUILD_VERSION, CHECK_VERSION, ADOPT_VERSION = 1, 1, 1, 1, 1
 
 USER, USER_ID = "builder", 1000
 
@@ -148,9 +148,29 @@ def build_action(recipe: Recipe, input_root: Digest) -> Action:
     return Action("build", (("input root", input_root),), settings)
 
 
-def pack_action(output: Digest, input_root: Digest, settings: Settings, bootstrap: Digest) -> Action:
-    """The key of an artifact: a changed bootstrap packs again, and builds nothing again."""
-    return Action("pack", (("output", output), ("input root", input_root)), (settings.encode(), bootstrap.raw))
+def pack_action(
+    output: Digest, input_root: Digest, settings: Settings, bootstrap: Digest, came: Mapping[bytes, bytes] | None = None
+) -> Action:
+    """The key of an artifact: a changed bootstrap packs again, and builds nothing again.
+
+    ``came`` says of what was adopted where in the input root it lay.
+    """
+    more: tuple[Value, ...] = (_rows(came),) if came else ()
+    return Action("pack", (("output", output), ("input root", input_root)), (settings.encode(), bootstrap.raw, *more))
+
+
+def machine_action(seen: Digest) -> Action:
+    """The key of what adopting saw of a machine, which is that tree itself."""
+    return Action("machine", (), (ADOPT_VERSION, seen.raw))
+
+
+def adopt_action(label: str, seen: Digest, came: Mapping[bytes, bytes], links: Mapping[bytes, bytes]) -> Action:
+    """The key of what was adopted of a machine: which of its files lie where, and the links among them."""
+    return Action("adopt", ((label, seen),), (ADOPT_VERSION, _rows(came), _rows(links)))
+
+
+def _rows(values: Mapping[bytes, bytes]) -> list[Value]:
+    return [[key, values[key]] for key in sorted(values)]
 
 
 def check_action(recipe: Recipe, artifact: Digest, bare_root: Digest) -> Action:

@@ -12,11 +12,11 @@ Locales that the build made, in ``lib/locale``, stay there, and have links to th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from launcher.interpreter import is_musl
-from launcher.names import PREFIX, Namespace, base, parent, up
+from launcher.names import PREFIX, Namespace, Tree, up
 from store.digest import Digest
 from store.errors import Error
 from store.manifest import DIRECTORY, File, Manifest, Node, Symlink
@@ -88,7 +88,7 @@ def collect(
             found = Bundle({path: add(text, False)} if text else {}, (("SSL_CERT_FILE", path),))
         case "iconv":
             path = here + b"/gconv"
-            place = next((folder for folder in libraries if folder + b"/gconv" in names.root), libraries[0])
+            place = next((folder for folder in libraries if names.root.get(folder + b"/gconv")), libraries[0])
             found = Bundle(_folder(names, place + b"/gconv", path), (("GCONV_PATH", path),))
         case "locales":
             path = here + b"/locale"
@@ -107,7 +107,7 @@ def collect(
     return found
 
 
-def _tree(tree: Manifest, path: bytes) -> Manifest:
+def _tree(tree: Tree, path: bytes) -> Manifest:
     """What a directory holds; nothing when it is not there."""
     return tree.below(path) if tree.get(path) == DIRECTORY else Manifest([])
 
@@ -162,6 +162,6 @@ def _below(names: Namespace, folder: bytes) -> list[File]:
     return [node for path, node in sorted(found.items()) if path.endswith(b".crt")]
 
 
-def _modules(names: Namespace, folders: Container[bytes]) -> list[bytes]:
+def _modules(names: Namespace, folders: Iterable[bytes]) -> list[bytes]:
     """The names of glibc's modules in the system's directories of libraries, where the loader will find them."""
-    return sorted({base(path) for path in names.root if parent(path) in folders and _MODULE.fullmatch(base(path))})
+    return sorted({name for folder in folders for name in names.root.names(folder) if _MODULE.fullmatch(name)})

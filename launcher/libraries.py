@@ -178,9 +178,8 @@ class Loader:
         folder = self.namespace.resolve(parent(pattern))
         if folder is None or not isinstance(folder[1], Directory):
             return []
-        start = folder[0] + b"/"
-        names = [path for path in self.namespace.root if path.startswith(start) and b"/" not in path[len(start) :]]
-        return sorted(path for path in names if fnmatch.fnmatchcase(base(path), base(pattern)))
+        names = self.namespace.root.names(folder[0])
+        return [folder[0] + b"/" + name for name in names if fnmatch.fnmatchcase(name, base(pattern))]
 
 
 def _expand(path: bytes, opened: bytes) -> bytes:

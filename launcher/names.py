@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Protocol
+
 from store.manifest import DIRECTORY, Directory, File, Manifest, Node, Symlink
 
 PREFIX = b"pkg"
 MAX_LINKS = 40
 
 
+class Tree(Protocol):
+    """What packing asks of an input root: a manifest, or what looks at a disk only where it is asked."""
+
+    def get(self, path: bytes) -> Node | None:
+        """The node at ``path``, or None."""
+
+    def names(self, path: bytes) -> list[bytes]:
+        """The names in the directory ``path``, sorted; none when there is no such directory."""
+
+    def below(self, path: bytes) -> Manifest:
+        """What the directory ``path`` holds, as a tree of its own. Raises KeyError when there is no such directory."""
+
+
 class Namespace:
     """What a build saw: the input root at ``/``, and the build's own output over it at ``/pkg``.
 
-    Paths are absolute, without the slash in front.
+    Paths are absolute, without the slash in front. ``came`` has paths of the output that were copied from the root, with
+    where they lay there: they see what is around them there, and are found under both names.
     """
 
-    def __init__(self, root: Manifest, output: Manifest) -> None:
+    def __init__(self, root: Tree, output: Manifest, came: Mapping[bytes, bytes] | None = None) -> None:
         self.root = root
         self.output = output
+        self.came = came or {}
+        # Of two copies, the first is the one that is found.
+        self._copies = {real: path for path, real in reversed(list(self.came.items()))}
 
     def get(self, path: bytes) -> Node | None:
         """The node of exactly this name."""
@@ -28,7 +48,11 @@ class Namespace:
     def own(self, path: bytes) -> bytes | None:
         """The same name in the output, when it is there."""
         inner = path.removeprefix(PREFIX + b"/")
-        return inner if inner != path and inner in self.output else None
+        return inner if inner != path and inner in self.output else self._copies.get(path)
+
+    def opened(self, path: bytes) -> bytes:
+        """The name under which the build saw what is at ``path`` of the output."""
+        return self.came.get(path, PREFIX + b"/" + path)
 
     def resolve(self, path: bytes) -> tuple[bytes, File | Directory] | None:
         """What ``path`` leads to and its name without symlinks, or None where the kernel would find nothing."""

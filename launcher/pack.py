@@ -29,7 +29,7 @@ from launcher.elf import Elf, Kind
 from launcher.graft import PayloadBehind, Wiring, graft
 from launcher.interpreter import NotForThisMachine, is_musl, triplet, without_host
 from launcher.libraries import Closure, Files, Library, Loader
-from launcher.names import PREFIX, Namespace, base, parent, up
+from launcher.names import PREFIX, Namespace, Tree, base, parent, up
 from launcher.scripts import FOLDERS, BadFirstLine, Shebang, asked_by, mirror, place_of, read_shebang, write_launcher
 from launcher.settings import Settings
 from store.digest import Digest
@@ -116,19 +116,20 @@ class NoSuchProgram(Error):
 
 def pack(
     output: Manifest,
-    root: Manifest,
+    root: Tree,
     settings: Settings,
     *,
     bootstrap: Bootstrap,
     read: Callable[[Digest], bytes],
     add: Callable[[bytes, bool], File],
+    came: Mapping[bytes, bytes] | None = None,
 ) -> Manifest:
     """The artifact made of ``output``, whose paths are relative to the prefix, built on ``root``, whose prefix is ``pkg``.
 
-    ``read`` gives the bytes of a blob, ``add`` keeps the bytes of a file, executable or not. Raises the errors of this
-    module.
+    ``read`` gives the bytes of a blob, ``add`` keeps the bytes of a file, executable or not. ``came`` says of paths of the
+    output where in the root they were copied from. Raises the errors of this module.
     """
-    return _Packing(output, root, settings, bootstrap=bootstrap, read=read, add=add).run()
+    return _Packing(Namespace(root, output, came), settings, bootstrap=bootstrap, read=read, add=add).run()
 
 
 @dataclass(slots=True)
@@ -160,22 +161,21 @@ class _Program:
 class _Packing:
     def __init__(
         self,
-        output: Manifest,
-        root: Manifest,
+        namespace: Namespace,
         settings: Settings,
         *,
         bootstrap: Bootstrap,
         read: Callable[[Digest], bytes],
         add: Callable[[bytes, bool], File],
     ) -> None:
-        self.output = output
-        self.namespace = Namespace(root, output)
-        self.files = Files(self.namespace, read)
+        self.output = namespace.output
+        self.namespace = namespace
+        self.files = Files(namespace, read)
         self.settings = settings
         self.bootstrap = bootstrap
         self.read = read
         self.add = add
-        self.nodes: dict[bytes, Node] = dict(output.entries)
+        self.nodes: dict[bytes, Node] = dict(namespace.output.entries)
         self.launches: dict[str, _Launch] = {}
         self.programs: list[_Program] = []
         self.libraries: list[tuple[bytes, File, Elf]] = []
@@ -221,8 +221,7 @@ class _Packing:
     def take_inputs(self) -> None:
         """What input recipes laid at the prefix comes along, and is treated as if the build had put it out."""
         self.inputs = True
-        top = PREFIX + b"/"
-        taken = [(path.removeprefix(top), node) for path, node in self.namespace.root.entries if path.startswith(top)]
+        taken = self.namespace.root.below(PREFIX).entries
         wrong = []
         for inner, node in taken:
             path = INPUTS + b"/" + inner
@@ -299,7 +298,7 @@ class _Packing:
                 if elf is None:
                     continue
                 if elf.kind is Kind.PROGRAM and node.executable:
-                    self.programs.append(_Program(path, PREFIX + b"/" + inner, node, elf, self.launch(elf)))
+                    self.programs.append(_Program(path, self.namespace.opened(inner), node, elf, self.launch(elf)))
                 elif elf.kind is Kind.LIBRARY and (elf.bits, elf.machine) == (64, "EM_X86_64"):
                     self.libraries.append((path, node, elf))
             except Error as error:
@@ -320,7 +319,7 @@ class _Packing:
     def placed(self, path: bytes) -> bytes | None:
         """Where the artifact has what the build saw at ``path``, if it is the build's own or of inputs that come along."""
         own = self.namespace.own(path)
-        if own is None and self.inputs and path.startswith(PREFIX + b"/") and path in self.namespace.root:
+        if own is None and self.inputs and path.startswith(PREFIX + b"/") and self.namespace.root.get(path):
             return INPUTS + path.removeprefix(PREFIX)
         return own
 
@@ -388,7 +387,8 @@ class _Packing:
         for path, _, elf in self.libraries:
             for launch in self.launches.values():
                 if _fits(elf, musl=is_musl(launch.loader.triplet)):
-                    self.take(launch, launch.loader.closure(PREFIX + b"/" + path.removeprefix(INPUTS + b"/"), elf))
+                    opened = self.namespace.opened(path.removeprefix(INPUTS + b"/"))
+                    self.take(launch, launch.loader.closure(opened, elf))
 
     def collect_data(self) -> None:
         """What the recipe's ``data`` names, and the library that glibc itself opens."""

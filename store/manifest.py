@@ -232,6 +232,11 @@ class Manifest:
             raise codec.BadRecord("manifest", "its entries are out of order")
         return manifest
 
+    def names(self, path: bytes) -> list[bytes]:
+        """The names in the directory ``path``, sorted; none when there is no such directory."""
+        start = path + b"/"
+        return sorted(name[len(start) :] for name in self._nodes if name.startswith(start) and b"/" not in name[len(start) :])
+
     # -- making others --
 
     def below(self, path: bytes) -> Manifest:

@@ -11,6 +11,7 @@ from store.store import Store
 
 COMMANDS = {
     "build": "build recipes into artifacts",
+    "adopt": "make an artifact of programs that are on this machine",
     "run": "build a recipe and run its program",
     "shell": "enter the sandbox of a recipe, or of its failed build",
     "lock": "pin the packages of a system root",

@@ -78,4 +78,4 @@ def run(options: argparse.Namespace, context: Context) -> int:
 def _inputs(graph: Graph, artifact: Digest) -> list[str]:
     """What went into the builds behind an artifact: the labels of the trees that its input roots were merged from."""
     _, steps = graph.behind([artifact])
-    return sorted({label for step in steps if step.kind == "merge" for label, _ in step.inputs} - {"skeleton"})
+    return sorted({label for step in steps if step.kind in ("merge", "adopt") for label, _ in step.inputs} - {"skeleton"})
