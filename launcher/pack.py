@@ -221,7 +221,8 @@ class _Packing:
     def take_inputs(self) -> None:
         """What input recipes laid at the prefix comes along, and is treated as if the build had put it out."""
         self.inputs = True
-        taken = self.namespace.root.below(PREFIX).entries
+        top = PREFIX + b"/"
+        taken = tuple(self.namespace.root.below(PREFIX).entries)
         wrong = []
         for inner, node in taken:
             path = INPUTS + b"/" + inner
