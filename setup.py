@@ -21,7 +21,11 @@ FOLDER = "launcher/stubs"
 # The kinds of machine code: the source of each, and whether it sets variables that the environment lacks.
 KINDS = {"graft": ("graft.c", 0), "defaults": ("graft.c", 1), "script": ("script.c", 1), "apart": ("apart.c", 0)}
 # The machine's name, as in the names of the compiled files: the compiler's target, and what else it has to know.
-MACHINES = {"x86_64": ("x86_64-freestanding-none", "-mgeneral-regs-only")}
+MACHINES = {
+    "x86_64": ("x86_64-freestanding-none", "-mgeneral-regs-only"),
+    # The smallest model: addresses are told from the instruction alone, and not from its page.
+    "aarch64": ("aarch64-freestanding-none", "-mgeneral-regs-only", "-mcmodel=tiny", "-mno-outline-atomics"),
+}
 FLAGS = (
     "-std=c11", "-Oz", "-g0", "-Wall", "-Wextra", "-Wno-parentheses", "-Werror", "-fPIC", "-ffreestanding", "-fno-builtin",
     "-fno-stack-protector", "-fno-asynchronous-unwind-tables", "-fno-sanitize=all", "-fno-strict-aliasing",

@@ -13,7 +13,7 @@ from pathlib import Path
 from builder import lockfile, steps, tools
 from builder.imports_key import import_action
 from builder.lockfile import Lock
-from builder.recipe import BadRecipe, Buildable, Local, Recipe, Source, System, closure
+from builder.recipe import PLATFORMS, BadRecipe, Buildable, Local, Recipe, Source, System, closure
 from builder.steps import Part
 from launcher import bootstrap
 from launcher.settings import Settings
@@ -57,6 +57,8 @@ def read_lock(system: System) -> Lock:
     lock = lockfile.parse(text, str(path))
     if set(lock.names) != set(system.packages) or set(lock.excluded) != set(system.exclude) or lock.suite != system.suite:
         raise MissingLock(system, path, "the lock file was made for other packages than the recipe names")
+    if lock.architecture != PLATFORMS[system.platform]:
+        raise MissingLock(system, path, f"the lock file is for {lock.architecture}, and the recipe for {system.platform}")
     return lock
 
 
@@ -101,7 +103,7 @@ class Known:
             tree = self.tree(item)
             if tree is None:
                 return None
-            trees.append(Part(steps.heading(item), tree, "" if isinstance(item, System) else steps.PREFIX[1:]))
+            trees.append(Part(steps.heading(item), tree, steps.place(recipe, item)))
         for source in recipe.sources:
             digest = self.source(source)
             if digest is None:
@@ -139,7 +141,9 @@ class Known:
         root, output = self.root(recipe), self.tree(recipe)
         if root is None or output is None:
             return None
-        return self.tree_of(steps.pack_action(output, root, pack_settings(recipe), bootstrap.load().digest))
+        return self.tree_of(
+            steps.pack_action(output, root, pack_settings(recipe), bootstrap.load(steps.machine(recipe)).digest)
+        )
 
     def built(self, item: Buildable) -> Built | None:
         """All that there is of ``item``, or None if any step is yet to be done."""
@@ -149,11 +153,16 @@ class Known:
         artifact = self.artifact(item)
         if artifact is None:
             return None
-        if item.check:
+        if item.check and can_check(item):
             bare = self.bare_root()
             if bare is None or self.tree_of(steps.check_action(item, artifact, bare)) is None:
                 return None
         return Built(item, tree, artifact)
+
+
+def can_check(recipe: Recipe) -> bool:
+    """Whether the programs of ``recipe`` run on this machine."""
+    return recipe.platform == tools.SYSTEM.platform
 
 
 def artifact_path(store: Store, built: Built) -> Path:

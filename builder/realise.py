@@ -15,12 +15,13 @@ from builder.archives import usr_merged
 from builder.execute import Executor
 from builder.fetch import Fetcher
 from builder.imports import Import, import_archives
-from builder.known import Built, Known, artifact_path, inputs, local_tree, pack_settings, read_lock, wins
+from builder.known import Built, Known, artifact_path, can_check, inputs, local_tree, pack_settings, read_lock, wins
 from builder.progress import Progress
-from builder.recipe import Buildable, Local, Recipe, Source, System, closure
+from builder.recipe import BadRecipe, Buildable, Local, Recipe, Source, System, closure
 from builder.record import record
 from builder.steps import heading
 from launcher import bootstrap, pack
+from launcher.bootstrap import Bootstrap
 from launcher.settings import Settings
 from store import artifacts
 from store.action import Action
@@ -205,7 +206,7 @@ class Realiser:
         if self.known.held(select) is None:
             with self.store.batch() as batch:
                 batch.add_result(record(select, "bubblewrap", batch.add_manifest(tools.bwrap_output(tree)), time.time()))
-        artifact = self._pack("bubblewrap", self._need(select), root, Settings())
+        artifact = self._pack("bubblewrap", self._need(select), root, Settings(), code=bootstrap.load())
         return self._check_out(artifact, "bubblewrap", tools.SYSTEM.version) / "bin" / "bwrap"
 
     # -- recipes --
@@ -218,12 +219,23 @@ class Realiser:
 
     def _make_recipe(self, recipe: Recipe, executor: Executor) -> None:
         label = heading(recipe)
+        if steps.runs_on(recipe) != tools.SYSTEM.platform:
+            raise BadRecipe(
+                f"{recipe.name} has to be built on {steps.runs_on(recipe)}",
+                recipe.position,
+                hint=f"Give it a System for {tools.SYSTEM.platform} as well, whose programs its script runs.",
+            )
         root = self._merge(recipe)
         action = steps.build_action(recipe, root)
         output = self._build(recipe, action, root, executor)
-        artifact = self._pack(label, output, root, pack_settings(recipe))
-        if recipe.check:
+        code = bootstrap.load(steps.machine(recipe))
+        artifact = self._pack(
+            label, output, root, pack_settings(recipe), code=code, view=lambda tree: steps.target_root(recipe, tree)
+        )
+        if recipe.check and can_check(recipe):
             self._check(recipe, artifact, executor)
+        elif recipe.check:
+            self.progress.warn(f"{label} is not checked: it is for {recipe.platform}")
 
     def _merge(self, recipe: Recipe) -> Digest:
         # Not what this run knew before: an input that was built again may have given something else.
@@ -289,8 +301,16 @@ class Realiser:
             return f"`builder shell --failed {file}` enters its sandbox, as the failure left it."
         return f"`builder log {file}` shows all of its output; build with --keep-failed to enter its sandbox."
 
-    def _pack(self, label: str, output: Digest, root: Digest, settings: Settings) -> Digest:
-        code = bootstrap.load()
+    def _pack(
+        self,
+        label: str,
+        output: Digest,
+        root: Digest,
+        settings: Settings,
+        *,
+        code: Bootstrap,
+        view: Callable[[Manifest], Manifest] = lambda tree: tree,
+    ) -> Digest:
         action = steps.pack_action(output, root, settings, code.digest)
         known = self.known.held(action)
         if known is not None:
@@ -299,7 +319,7 @@ class Realiser:
         with self.progress.task("pack", label), self.store.batch() as batch:
             artifact = pack.pack(
                 self.store.read_manifest(output),
-                self.store.read_manifest(root),
+                view(self.store.read_manifest(root)),
                 settings,
                 bootstrap=code,
                 read=self.store.read_blob,

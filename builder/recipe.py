@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from launcher.settings import DATA
 from store.errors import Error
 
-PLATFORMS = ("x86_64-linux",)
+# With what Debian calls them.
+PLATFORMS = {"x86_64-linux": "amd64", "aarch64-linux": "arm64"}
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9+._-]*\Z")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.~_-]*\Z")
@@ -215,6 +216,10 @@ class Recipe:
         for program, variables in self.environment.items():
             _require(isinstance(program, str) and _is_relative(program), f"environment: not a relative path: {program!r}")
             _check_variables(f"environment of {program}", variables)
+        other = next((item for item in self.inputs if isinstance(item, Recipe) and item.platform != self.platform), None)
+        _require(
+            other is None, f"{self.name} is for {self.platform}, and its input {other and other.name} for another platform"
+        )
         object.__setattr__(self, "script", unindented(self.script))
         object.__setattr__(self, "check", unindented(self.check))
         seen: dict[str, Recipe | System] = {}

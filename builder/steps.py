@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from builder.lockfile import Lock
 from builder.recipe import Local, Recipe, Source, System
+from launcher import machines
+from launcher.machines import Machine
 from launcher.settings import Settings
 from store.action import Action
 from store.codec import Value
@@ -16,6 +18,7 @@ from store.manifest import DIRECTORY, File, Manifest, Node, Symlink
 
 PREFIX = "/pkg"
 BUILD = "/build"
+SYSROOT = "/sysroot"
 OUT = "/out"
 START = f"{BUILD}/src"
 
@@ -100,6 +103,36 @@ def merge_action(parts: Iterable[Part], wins: Mapping[str, str]) -> Action:
     return Action("merge", inputs, (MERGE_VERSION, [part.at for part in parts], _pairs(wins)))
 
 
+def runs_on(recipe: Recipe) -> str:
+    """The platform of the machine that builds ``recipe``: another than its own if it has a system for another."""
+    others = (item.platform for item in recipe.inputs if isinstance(item, System) and item.platform != recipe.platform)
+    return next(others, recipe.platform)
+
+
+def place(recipe: Recipe, item: Recipe | System) -> str:
+    """Where an input lies in the input root: a system that the build does not run on is what it builds for."""
+    if isinstance(item, Recipe):
+        return PREFIX[1:]
+    return "" if item.platform == runs_on(recipe) else SYSROOT[1:]
+
+
+def target_root(recipe: Recipe, root: Manifest) -> Manifest:
+    """What of the input root the programs of ``recipe`` are for: their interpreter and libraries are looked for there."""
+    if runs_on(recipe) == recipe.platform:
+        return root
+    sysroot, prefix = SYSROOT[1:].encode(), PREFIX[1:].encode()
+    nodes = dict(root.below(sysroot).entries) if sysroot in root else {}
+    nodes |= {path: node for path, node in root.entries if path == prefix or path.startswith(prefix + b"/")}
+    return Manifest.with_parents(nodes.items())
+
+
+def machine(recipe: Recipe) -> Machine:
+    """The kind of CPU that the programs of ``recipe`` are for."""
+    found = machines.named(recipe.platform.partition("-")[0])
+    assert found is not None, recipe.platform
+    return found
+
+
 def source_place(source: Source | Local) -> str:
     """Where a source lies in the input root."""
     return f"{BUILD[1:]}/{source.into}"
@@ -140,7 +173,7 @@ def build_action(recipe: Recipe, input_root: Digest) -> Action:
     """The key of a build: everything that it can see."""
     settings: tuple[Value, ...] = (
         BUILD_VERSION,
-        recipe.platform,
+        runs_on(recipe),
         list[Value](command(recipe.script)),
         _pairs(environment(recipe)),
         [f"{OUT}{PREFIX}"],

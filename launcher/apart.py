@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from launcher.bootstrap import Bootstrap
 from launcher.config import Config
 from launcher.layout import BadElf, Header
 from launcher.scripts import write_launcher
@@ -21,9 +22,9 @@ def place_of(program: bytes) -> bytes:
     return FOLDER + program
 
 
-def write(data: bytes, size: int, settings: Config, stub: bytes) -> bytes:
-    """The file ``data``, whose ELF part has ``size`` bytes, as a launcher. ``stub`` is the machine code. Raises BadElf."""
-    launcher = write_launcher(settings, stub)
+def write(data: bytes, size: int, settings: Config, bootstrap: Bootstrap) -> bytes:
+    """The file ``data``, whose ELF part has ``size`` bytes, as a launcher. Raises BadElf."""
+    launcher = write_launcher(settings, bootstrap.apart, bootstrap.machine)
     if len(launcher) > size:
         raise BadElf(f"its ELF part has {size} bytes, and a launcher takes {len(launcher)}")
     own = Header.read(data, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from launcher.machines import X86_64, Machine
 from store.digest import Digest
 from store.errors import Error
 
@@ -19,6 +20,7 @@ class Bootstrap:
     ``apart`` in that of a program with a payload behind its end.
     """
 
+    machine: Machine
     graft: bytes
     defaults: bytes
     script: bytes
@@ -30,16 +32,16 @@ class Bootstrap:
         return Digest.of(b"".join(Digest.of(getattr(self, kind)).raw for kind in KINDS))
 
 
-def load(machine: str = "x86_64") -> Bootstrap:
-    """The machine code for ``machine``, a name as ``uname -m`` prints it. Raises Error when there is none."""
+def load(machine: Machine = X86_64) -> Bootstrap:
+    """The machine code for ``machine``. Raises Error when there is none."""
     folder = os.path.join(os.path.dirname(__file__), "stubs")
     parts = {}
     for kind in KINDS:
         try:
-            with open(os.path.join(folder, f"{kind}-{machine}.bin"), "rb") as file:
+            with open(os.path.join(folder, f"{kind}-{machine.name}.bin"), "rb") as file:
                 parts[kind] = file.read()
         except FileNotFoundError:
             raise Error(
-                f"this installation has no launcher for {machine}", hint="Install builder again: the build compiles it."
+                f"this installation has no launcher for {machine.name}", hint="Install builder again: the build compiles it."
             ) from None
-    return Bootstrap(**parts)
+    return Bootstrap(machine, **parts)

@@ -55,8 +55,6 @@ from launcher.layout import (
 from launcher.sections import Sections
 from store.errors import Error
 
-# By ELF machine number: the largest page that a kernel for it may have, in bytes.
-PAGE = {62: 0x1000, 183: 0x10000}
 # What may leave the kernel's table for the new segments. PT_NOTE and PT_GNU_EH_FRAME are for the program itself, which is
 # shown the second table; they go only where a linker made no PT_PHDR.
 _SPARE = (PT_INTERP, PT_PHDR, PT_NULL, PT_GNU_EH_FRAME, PT_NOTE)
@@ -103,9 +101,9 @@ def graft(data: bytes, wiring: Wiring, bootstrap: Bootstrap) -> bytes:
     ``bootstrap`` is the machine code for its CPU. Raises BadElf and PayloadBehind.
     """
     program = _open(data)
-    page = PAGE.get(program.header.machine)
-    if page is None:
-        raise BadElf(f"a program for the machine {program.header.machine}")
+    if program.header.machine != bootstrap.machine.number:
+        raise BadElf(f"a program for the machine {program.header.machine}, and not for {bootstrap.machine.name}")
+    page = bootstrap.machine.page
     body = bytearray(program.data)
     body.extend(bytes(-len(body) % _ALIGN))
     loads = [segment for segment in program.segments if segment.type == PT_LOAD]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from launcher.elf import Elf
+from launcher.machines import Machine
 from store.errors import Error
 
-_MACHINES = {"EM_X86_64": "x86_64"}
 # What a glibc interpreter opens by itself. The first byte becomes NUL: a file without a name is never there.
 _FILES = (b"/etc/ld.so.preload\0", b"/etc/ld.so.cache\0", b"/etc/ld.so.nohwcap\0")
 # Its default directories, one string after the other, each with a slash at both ends: glibc insists on the first.
@@ -23,21 +23,20 @@ class NotForThisMachine(Error):
         interpreter = elf.interpreter.decode(errors="backslashreplace")
         super().__init__(
             f"a {elf.bits}-bit program for {elf.machine.removeprefix('EM_')} with the interpreter {interpreter}",
-            hint="Launchers are made for 64-bit programs of this CPU with glibc or musl. Remove it at the end of the script, "
-            "or list it under `keep` in the recipe to leave it as it is.",
+            hint="An artifact holds 64-bit programs for the CPU of its recipe's platform, with glibc or musl. Remove it at the "
+            "end of the script, or list it under `keep` in the recipe to leave it as it is.",
         )
         self.elf = elf
 
 
-def triplet(elf: Elf) -> str:
+def triplet(elf: Elf, machine: Machine) -> str:
     """The name of the launch directory for a program, such as ``x86_64-linux-gnu``. Raises NotForThisMachine."""
-    machine = _MACHINES.get(elf.machine)
     name = elf.interpreter.rpartition(b"/")[2]
-    if machine and elf.bits == 64:
+    if elf.machine == machine.elf and elf.bits == 64:
         if name.startswith(b"ld-linux"):
-            return f"{machine}-linux-gnu"
+            return f"{machine.name}-linux-gnu"
         if name.startswith(b"ld-musl-"):
-            return f"{machine}-linux-musl"
+            return f"{machine.name}-linux-musl"
     raise NotForThisMachine(elf)
 
 

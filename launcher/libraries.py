@@ -82,6 +82,7 @@ class Loader:
         self.namespace = files.namespace
         self.files = files
         self.triplet = triplet
+        self.platform = triplet.partition("-")[0].encode()
         self.musl = triplet.endswith("-musl")
         self._directories = (PREFIX + b"/lib", *self._system_directories(triplet.encode()))
 
@@ -130,7 +131,7 @@ class Loader:
 
     def _find(self, soname: bytes, asking: _Object, like: Elf) -> Library | None:
         if b"/" in soname:
-            return self._try(soname, _expand(soname, asking.opened), like)
+            return self._try(soname, _expand(soname, asking.opened, self.platform), like)
         for directory in (*self._run_paths(asking), *self._directories):
             if found := self._try(soname, directory + b"/" + soname, like):
                 return found
@@ -151,13 +152,13 @@ class Loader:
 
     def _run_paths(self, asking: _Object) -> Iterator[bytes]:
         if asking.elf.runpath:
-            yield from (_expand(path, asking.opened) for path in asking.elf.runpath)
+            yield from (_expand(path, asking.opened, self.platform) for path in asking.elf.runpath)
             if not self.musl:
                 return
         link: _Object | None = asking
         while link is not None:
             if not link.elf.runpath or self.musl:
-                yield from (_expand(path, link.opened) for path in link.elf.rpath or link.elf.runpath)
+                yield from (_expand(path, link.opened, self.platform) for path in link.elf.rpath or link.elf.runpath)
             link = link.loader
 
     def _system_directories(self, triplet: bytes) -> Iterator[bytes]:
@@ -182,8 +183,8 @@ class Loader:
         return [folder[0] + b"/" + name for name in names if fnmatch.fnmatchcase(name, base(pattern))]
 
 
-def _expand(path: bytes, opened: bytes) -> bytes:
+def _expand(path: bytes, opened: bytes, platform: bytes) -> bytes:
     """A run path's directory with the loader's own words replaced."""
-    for word, value in ((b"ORIGIN", b"/" + parent(opened)), (b"LIB", b"lib"), (b"PLATFORM", b"x86_64")):
+    for word, value in ((b"ORIGIN", b"/" + parent(opened)), (b"LIB", b"lib"), (b"PLATFORM", platform)):
         path = path.replace(b"${" + word + b"}", value).replace(b"$" + word, value)
     return path.strip(b"/")

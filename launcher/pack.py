@@ -300,7 +300,7 @@ class _Packing:
                     continue
                 if elf.kind is Kind.PROGRAM and node.executable:
                     self.programs.append(_Program(path, self.namespace.opened(inner), node, elf, self.launch(elf)))
-                elif elf.kind is Kind.LIBRARY and (elf.bits, elf.machine) == (64, "EM_X86_64"):
+                elif elf.kind is Kind.LIBRARY and (elf.bits, elf.machine) == (64, self.bootstrap.machine.elf):
                     self.libraries.append((path, node, elf))
             except Error as error:
                 # A damaged file that nobody starts or loads may be a test's own.
@@ -326,7 +326,7 @@ class _Packing:
 
     def launch(self, elf: Elf) -> _Launch:
         """The launch directory for a program."""
-        name = triplet(elf)
+        name = triplet(elf, self.bootstrap.machine)
         found = self.namespace.file(elf.interpreter.lstrip(b"/"))
         if found is None:
             raise UnresolvedLibrary(((elf.interpreter, b"it"),))
@@ -515,7 +515,7 @@ class _Packing:
                 size = len(file) - behind.size
                 place = apart.place_of(path)
                 self.nodes[place] = self.add(graft(file[:size], wiring, self.bootstrap), True)
-                return self.add(apart.write(file, size, Config(origin + place), self.bootstrap.apart), True)
+                return self.add(apart.write(file, size, Config(origin + place), self.bootstrap), True)
         except Error as error:
             raise BadProgram(path, error) from None
 
@@ -614,7 +614,7 @@ class _Packing:
     def launch_script(self, path: bytes, interpreter: bytes, arguments: tuple[bytes, ...]) -> File:
         origin = ORIGIN + b"/" + up(path)
         settings = Config(origin + interpreter, self.defaults_of(path), origin + place_of(path), arguments)
-        return self.add(write_launcher(settings, self.bootstrap.script), True)
+        return self.add(write_launcher(settings, self.bootstrap.script, self.bootstrap.machine), True)
 
 
 def _plain(elf: Elf) -> Elf:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from launcher import config
 from launcher.config import Config
 from launcher.layout import PF_R, PF_W, PF_X, PT_LOAD, Header, Segment
+from launcher.machines import Machine
 from launcher.names import base, parent, up
 from store.errors import Error
 from store.manifest import DIRECTORY, Directory, File, Node, Symlink, show
@@ -28,8 +29,6 @@ _FIRST = 256
 # What stands for what behind a backslash in `env -S`.
 _ESCAPES = {b'"': b'"', b"#": b"#", b"$": b"$", b"'": b"'", b"\\": b"\\", b"_": b" ",
             b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}  # fmt: skip
-_MACHINE = 62
-_PAGE = 0x1000
 _GNU_STACK = 0x6474E551
 
 
@@ -150,21 +149,23 @@ def split_string(text: bytes) -> list[bytes]:
     return words if word is None else [*words, word]
 
 
-def write_launcher(settings: Config, stub: bytes) -> bytes:
-    """A static program that starts another, or a script, as ``settings`` say. ``stub`` is the machine code."""
+def write_launcher(settings: Config, stub: bytes, machine: Machine) -> bytes:
+    """A static program that starts another, or a script, as ``settings`` say. ``stub`` is the machine code for ``machine``."""
     headers = Header.FORM.size + 3 * Segment.FORM.size
     start = (headers + 15) & -16
     size = config.size_of(settings, stub)
     end = start + size
-    memory = (end + _PAGE - 1) & -_PAGE
+    memory = (end + machine.page - 1) & -machine.page
     code = config.write(settings, stub, address=start, memory=memory)
     ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
     entry = start + config.SIZE
     # ET_DYN, so that the kernel chooses where it goes.
-    header = Header(ident, 3, _MACHINE, 1, entry, Header.FORM.size, 0, 0, Header.FORM.size, Segment.FORM.size, 3, 64, 0, 0)
+    header = Header(
+        ident, 3, machine.number, 1, entry, Header.FORM.size, 0, 0, Header.FORM.size, Segment.FORM.size, 3, 64, 0, 0
+    )
     segments = (
-        Segment(PT_LOAD, PF_R | PF_X, 0, 0, 0, end, end, _PAGE),
-        Segment(PT_LOAD, PF_R | PF_W, 0, memory, memory, 0, settings.memory_size, _PAGE),
+        Segment(PT_LOAD, PF_R | PF_X, 0, 0, 0, end, end, machine.page),
+        Segment(PT_LOAD, PF_R | PF_W, 0, memory, memory, 0, settings.memory_size, machine.page),
         Segment(_GNU_STACK, PF_R | PF_W, 0, 0, 0, 0, 0, 16),
     )
     top = header.pack() + b"".join(segment.pack() for segment in segments)

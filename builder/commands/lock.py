@@ -18,7 +18,7 @@ from builder import lockfile, tools
 from builder.commands import Context, say, say_json
 from builder.known import lock_path
 from builder.load import load
-from builder.recipe import BadRecipe, System, closure
+from builder.recipe import PLATFORMS, BadRecipe, System, closure
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,14 @@ def run(options: argparse.Namespace, context: Context) -> int:
     with store.in_use(), show.progress(verbose=False) as progress:
         fetcher = Fetcher(store, mirrors.find(context.config_path, context.environment), progress)
         for system in _systems(options):
-            lock = debian.lock(fetcher, progress, system.packages, suite=system.suite, exclude=system.exclude)
+            lock = debian.lock(
+                fetcher,
+                progress,
+                system.packages,
+                suite=system.suite,
+                exclude=system.exclude,
+                architecture=PLATFORMS[system.platform],
+            )
             path = lock_path(system)
             before = _packages(path)
             after = {package.name: package.version for package in lock.packages}

@@ -15,6 +15,7 @@ from launcher.config import Config
 from launcher.elf import Dlopen, Kind
 from launcher.graft import Wiring
 from launcher.layout import BadElf
+from launcher.machines import X86_64
 from launcher.scripts import write_launcher
 from tests.launcher import programs
 from tests.launcher.programs import compile_c, probe, program
@@ -71,7 +72,7 @@ def test_a_launcher_says_what_it_was_made_of() -> None:
 
 
 def test_a_script_launcher_is_static() -> None:
-    read = elf.read(write_launcher(Config(b"sh", (b"A=1",), b"../script", (b"-e",)), load().script))
+    read = elf.read(write_launcher(Config(b"sh", (b"A=1",), b"../script", (b"-e",)), load().script, X86_64))
     assert read.kind is Kind.STATIC
     assert read.launcher is not None
     assert (read.launcher.script, read.launcher.arguments) == (b"../script", (b"-e",))
