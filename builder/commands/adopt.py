@@ -16,6 +16,7 @@ import re
 from typing import TYPE_CHECKING
 
 from builder.commands import Context, say, say_json
+from launcher.settings import DATA
 
 if TYPE_CHECKING:
     from builder.adopt import Default
@@ -32,6 +33,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--lib", action="append", default=[], metavar="SONAME", help="a library that the programs open by themselves"
+    )
+    parser.add_argument(
+        "--data", action="append", default=[], choices=DATA, help="what the C library and others read, taken along"
     )
     parser.add_argument("--missing", action="append", default=[], metavar="SONAME", help="a library that may be missing")
     parser.add_argument(
@@ -79,6 +83,7 @@ def run(options: argparse.Namespace, context: Context) -> int:
         files=tuple(options.file),
         libraries=tuple(options.lib),
         missing=tuple(options.missing),
+        data=tuple(options.data),
         environment=tuple(options.env),
     )
     store = context.store()
