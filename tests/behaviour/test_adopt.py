@@ -419,9 +419,9 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
         if was == 0:
             os.seteuid(65534)  # root may read everything
         try:
-            with pytest.raises(NotReadable, match="^/closed may not be read"):
+            with pytest.raises(NotReadable, match="/closed may not be read"):
                 machine.get(b"closed")
-            with pytest.raises(NotReadable, match="^/folder may not be read"):
+            with pytest.raises(NotReadable, match="/folder may not be read"):
                 machine.names(b"folder")
         finally:
             os.seteuid(was)
