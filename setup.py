@@ -18,25 +18,34 @@ from setuptools.command.build import build
 
 SOURCES = "launcher/stub"
 FOLDER = "launcher/stubs"
-KINDS = ("graft", "script")
+# The kinds of machine code: the source of each, and whether it sets variables that the environment lacks.
+KINDS = {"graft": ("graft.c", 0), "defaults": ("graft.c", 1), "script": ("script.c", 1), "apart": ("apart.c", 0)}
 # The machine's name, as in the names of the compiled files: the compiler's target, and what else it has to know.
 MACHINES = {"x86_64": ("x86_64-freestanding-none", "-mgeneral-regs-only")}
 FLAGS = (
-    "-std=c11", "-Os", "-g0", "-Wall", "-Wextra", "-Wno-parentheses", "-Werror", "-fPIC", "-ffreestanding", "-fno-builtin",
+    "-std=c11", "-Oz", "-g0", "-Wall", "-Wextra", "-Wno-parentheses", "-Werror", "-fPIC", "-ffreestanding", "-fno-builtin",
     "-fno-stack-protector", "-fno-asynchronous-unwind-tables", "-fno-sanitize=all", "-fno-strict-aliasing",
-    "-fomit-frame-pointer", "-fno-inline-functions", "-nostdlib", "-static", "-no-pie",
+    "-fomit-frame-pointer", "-nostdlib", "-static", "-no-pie",
 )  # fmt: skip
 
 
 def compile_stub(kind: str, machine: str) -> bytes:
     """The machine code of one kind of launcher: position-independent, the configuration first."""
     target, *flags = MACHINES[machine]
+    name, defaults = KINDS[kind]
     with tempfile.TemporaryDirectory(prefix="builder-stub-") as folder:
         output = os.path.join(folder, "stub.elf")
         # A cache of its own: another user's cache, or a damaged one, has no say in what is built.
         environment = dict(os.environ, ZIG_GLOBAL_CACHE_DIR=folder, ZIG_LOCAL_CACHE_DIR=folder)
-        script, source = f"-Wl,-T,{SOURCES}/stub.ld", f"{SOURCES}/{kind}.c"
-        command = [sys.executable, "-m", "ziglang", "cc", "-target", target, *flags, *FLAGS, script, "-o", output, source]
+        options = (
+            f"-DDEFAULTS={defaults}",
+            f"-DAPART={int(kind == 'apart')}",
+            f"-Wl,-T,{SOURCES}/stub.ld",
+            "-o",
+            output,
+            f"{SOURCES}/{name}",
+        )
+        command = [sys.executable, "-m", "ziglang", "cc", "-target", target, *flags, *FLAGS, *options]
         subprocess.run(command, check=True, env=environment, stdin=subprocess.DEVNULL)
         with open(output, "rb") as file:
             return only_section(file.read())

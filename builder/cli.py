@@ -82,7 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         from builder.commands import Context
 
-        options = parser(_command_in(words)).parse_args(words)
+        command = _command_in(words)
+        # What stands behind -- is the program's, also where argparse has seen options before it and wants no more.
+        end = words.index("--") if command == "run" and "--" in words else len(words)
+        options = parser(command).parse_args(words[:end])
+        if end < len(words):
+            options.words = [*options.words, *words[end + 1 :]]
         status = options.run(options, Context.of(os.environ, options.store))
     except KeyboardInterrupt:
         status = _say("stopped", "", 130)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 from collections.abc import Mapping
@@ -40,7 +41,7 @@ class BadRecipe(Error):
 def _caller() -> Position:
     """The line outside of this module that is making a value: dataclasses make ``__init__`` in a file "<string>"."""
     frame = sys._getframe(1)
-    while frame.f_back and frame.f_code.co_filename in (__file__, "<string>"):
+    while frame.f_back and frame.f_code.co_filename in (__file__, "<string>", dataclasses.__file__):
         frame = frame.f_back
     return Position(frame.f_code.co_filename, frame.f_lineno)
 

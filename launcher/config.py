@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,51 +10,48 @@ from dataclasses import dataclass
 from launcher.layout import BadElf, read_string
 
 MAGIC = b"launcher"
-FORMAT = 1
-ROOT = b"\1"
+FORMAT = 2
+ORIGIN = b"$ORIGIN"
 PATH = 4096
 # The fixed part, in the order of struct config.
-_FORM = struct.Struct("<8s IIIIII QQ QQQQ IIII QQ II")
+_FORM = struct.Struct("<8s III iii ii iiIii I Iii")
 SIZE = _FORM.size
 MAX_SIZE = 1 << 24
+_PLACES = range(-(1 << 31), 1 << 31)
 
 
 @dataclass(frozen=True, slots=True)
 class Graft:
-    """What only a grafted program's configuration holds; config.h says what each field is."""
+    """What only a grafted program's configuration holds; config.h says what each field is. Places are addresses here."""
 
     entry: int = 0
     table: int = 0
-    dynamic: int = 0
-    names: int = 0
-    names_size: int = 0
-    origins: int = 0
     headers: int = 0
+    dynamic: int = 0
+    strings: int = 0
+    names: int = 0
     was_headers: int = 0
     was_interp: int = 0
     was_dynamic: int = 0
+
+
+_ADDRESSES = ("entry", "table", "dynamic", "strings", "was_interp", "was_dynamic")
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
     """What a launcher knows.
 
-    ``interpreter`` and ``script`` are paths from the launcher's own directory, which is ``depth`` directories below the
-    artifact's. ``defaults`` are ``NAME=value``, where the byte ROOT stands for the artifact's directory. ``script`` is
-    empty in a grafted program.
+    ``interpreter``, ``script`` and the values of ``defaults`` (``NAME=value``) are texts in which ORIGIN is the launcher's
+    own directory. ``graft`` is there in a grafted program only. A launcher with neither that nor a ``script`` starts a
+    program that lies apart, which is its ``interpreter``.
     """
 
     interpreter: bytes
-    depth: int
     defaults: tuple[bytes, ...] = ()
     script: bytes = b""
     arguments: tuple[bytes, ...] = ()
-    graft: Graft = Graft()
-
-    @property
-    def buffer_size(self) -> int:
-        """How many bytes of zeroed memory the launcher needs: for a path, and for every default's string."""
-        return PATH + sum(len(text) + 1 + text.count(ROOT) * PATH for text in self.defaults)
+    graft: Graft | None = None
 
     @property
     def room(self) -> int:
@@ -61,9 +59,22 @@ class Config:
         words = len(self.defaults) + (len(self.arguments) + 1 if self.script else 0)
         return (8 * words + 15) & -16
 
+    @property
+    def memory_size(self) -> int:
+        """How many bytes of zeroed memory its own strings need."""
+        return memory_for((self.interpreter, self.script, *self.defaults))
 
-def write(config: Config, stub: bytes, *, address: int, buffer: int) -> bytes:
-    """The machine code ``stub`` with ``config``, to be loaded at ``address``, with its zeroed memory at ``buffer``."""
+
+def memory_for(texts: Sequence[bytes]) -> int:
+    """How many bytes the texts can take when ORIGIN is replaced: by less than two paths, for one may stand behind another."""
+    return sum(len(text) + 1 + text.count(ORIGIN) * 2 * PATH for text in texts)
+
+
+def write(config: Config, stub: bytes, *, address: int, memory: int) -> bytes:
+    """The machine code ``stub`` with ``config``, to be loaded at ``address``, with its zeroed memory at ``memory``.
+
+    Raises BadElf when a part of the program is too far away from another.
+    """
     assert len(stub) >= SIZE and stub[:SIZE] == bytes(SIZE)
     tail = bytearray()
 
@@ -71,41 +82,46 @@ def write(config: Config, stub: bytes, *, address: int, buffer: int) -> bytes:
         tail.extend(text + b"\0")
         return len(stub) + len(tail) - len(text) - 1
 
-    places = place(config.interpreter), place(_list(config.defaults)), place(config.script), place(_list(config.arguments))
-    interpreter, defaults, script, arguments = places
-    g = config.graft
-    size = len(stub) + len(tail)
-    fixed = _FORM.pack(
-        MAGIC, FORMAT, size, interpreter, defaults, config.room, config.depth, address, buffer,
-        g.entry, g.table, g.dynamic, g.names, g.names_size, g.origins, g.headers, g.was_headers, g.was_interp, g.was_dynamic,
-        script, arguments,
-    )  # fmt: skip
+    texts = place(config.interpreter), place(_list(config.defaults)), place(config.script), place(_list(config.arguments))
+    graft = config.graft
+    fields = [0] * len(dataclasses.fields(Graft))
+    if graft is not None:
+        fields = [
+            getattr(graft, field.name) - (address if field.name in _ADDRESSES else 0) for field in dataclasses.fields(Graft)
+        ]
+    if any(value not in _PLACES for value in (memory - address, *fields)):
+        raise BadElf("it takes more than 2 GiB of memory, and a launcher reaches no further")
+    fixed = _FORM.pack(MAGIC, FORMAT, len(stub) + len(tail), config.room, memory - address, *texts, *fields)
     return fixed + stub[SIZE:] + bytes(tail)
 
 
 def size_of(config: Config, stub: bytes) -> int:
     """How many bytes write() gives."""
-    return len(write(config, stub, address=0, buffer=0))
+    return len(write(dataclasses.replace(config, graft=None), stub, address=0, memory=0))
 
 
-def read(data: bytes | bytearray, offset: int) -> Config | None:
-    """The configuration at ``offset``, or None when there is none. Raises BadElf when it is damaged or of another format."""
+def read(data: bytes | bytearray, offset: int, *, address: int) -> Config | None:
+    """The configuration at ``offset``, loaded at ``address``, or None when there is none.
+
+    Raises BadElf when it is damaged or of another format.
+    """
     if data[offset : offset + len(MAGIC)] != MAGIC:
         return None
     if offset + SIZE > len(data):
         raise BadElf("its launcher's configuration is cut off")
-    fields = _FORM.unpack_from(data, offset)
-    _, form, size, interpreter, defaults, _, depth, _, _, *graft, script, arguments = fields
+    _, form, size, _, _, interpreter, defaults, script, arguments, *fields = _FORM.unpack_from(data, offset)
     if form != FORMAT or not SIZE <= size <= MAX_SIZE:
         raise BadElf(f"a launcher of the format {form}, and this builder knows format {FORMAT}")
     block = bytes(data[offset : offset + size])
+    named = dict(zip((field.name for field in dataclasses.fields(Graft)), fields, strict=True))
+    for name in _ADDRESSES:
+        named[name] += address
     return Config(
         read_string(block, interpreter),
-        depth,
         _read_list(block, defaults),
         read_string(block, script),
         _read_list(block, arguments),
-        Graft(*graft),
+        Graft(**named) if fields[0] else None,
     )
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from launcher import apart
 from launcher import elf as elves
-from launcher.config import ROOT
+from launcher.config import ORIGIN
 from launcher.elf import Kind
 from launcher.layout import (
     DT_NEEDED,
+    DT_RPATH,
     DT_STRTAB,
     PT_DYNAMIC,
     BadElf,
@@ -56,37 +58,59 @@ def describe(artifact: Manifest, read: Callable[[Digest], bytes]) -> Iterator[De
             interpreters.add(path)
         data = read(node.blob)
         if elves.is_elf(data):
-            yield _elf(names, path, node, data, is_interpreter=path in interpreters)
+            yield _elf(names, path, node, data, read, is_interpreter=path in interpreters)
         elif node.executable and read_shebang(data):
             yield Description(path, SCRIPT, node)
 
 
-def _elf(names: Namespace, path: bytes, node: File, data: bytes, *, is_interpreter: bool) -> Description:
+def _elf(
+    names: Namespace, path: bytes, node: File, data: bytes, read: Callable[[Digest], bytes], *, is_interpreter: bool
+) -> Description:
+    place = path
     try:
         elf = elves.read(data)
         known = elf.launcher
         if known is None:
             return Description(path, INTERPRETER if is_interpreter else elf.kind.value, node)
+        if known.graft is None and not known.script:
+            return Description(path, LAUNCHER, node, (_refer(names, path, "program", known.interpreter),))
+        # What lies apart is started from its program's place.
+        path = path.removeprefix(apart.FOLDER)
         references = [_refer(names, path, "interpreter", known.interpreter)]
+        root = ORIGIN + b"/.." * path.count(b"/")
         if elf.kind is Kind.PROGRAM:
-            for needed in _needed(data):
-                references.append(_refer(names, path, "library", needed.removeprefix(b"$ORIGIN/")))
+            references += _libraries(names, path, data, read)
         else:
             references.append(_refer(names, path, "script", known.script))
         kind = LAUNCHER if elf.kind is Kind.PROGRAM else SCRIPT_LAUNCHER
-        defaults = tuple(text.replace(ROOT, b"{root}") for text in known.defaults)
-        return Description(path, kind, node, tuple(references), defaults)
+        defaults = tuple(text.replace(root, b"{root}") for text in known.defaults)
+        return Description(place, kind, node, tuple(references), defaults)
     except BadElf:
         return Description(path, DAMAGED, node)
 
 
 def _refer(names: Namespace, path: bytes, what: str, relative: bytes) -> Reference:
+    relative = relative.removeprefix(ORIGIN + b"/")
     found = names.file(parent(path) + b"/" + relative)
     return Reference(what, found[0] if found else relative, found[1].blob if found else None)
 
 
-def _needed(data: bytes) -> list[bytes]:
-    """The paths among what a launcher's dynamic section names; the plain sonames behind them say the same again."""
+def _libraries(names: Namespace, path: bytes, data: bytes, read: Callable[[Digest], bytes]) -> list[Reference]:
+    """What the interpreter loads for a launcher: what it names by path, or else what its run path has of the names."""
+    linked, run_path = _dynamic(data)
+    found = {name: _refer(names, path, "library", name) for name in linked if b"/" in name}
+    wanted = [] if found else linked
+    for soname in wanted:
+        for directory in run_path:
+            reference = _refer(names, path, "library", directory + b"/" + soname)
+            if reference.blob is not None and soname not in found:
+                found[soname] = reference
+                wanted += [name for name in elves.read(read(reference.blob)).needed if name not in wanted]
+    return list(found.values())
+
+
+def _dynamic(data: bytes) -> tuple[list[bytes], list[bytes]]:
+    """What a launcher's dynamic section needs, and the directories of its run path."""
     segments = read_segments(data, Header.read(data, 0))
     at = next((segment.address for segment in segments if segment.type == PT_DYNAMIC), None)
     if at is None:
@@ -96,5 +120,6 @@ def _needed(data: bytes) -> list[bytes]:
     if strings is None:
         raise BadElf("a launcher without a string table")
     base = offset_of(segments, strings)
-    texts = [read_string(data, base + entry.value) for entry in entries if entry.tag == DT_NEEDED]
-    return [text for text in texts if b"/" in text]
+    texts = [(entry.tag, read_string(data, base + entry.value)) for entry in entries if entry.tag in (DT_NEEDED, DT_RPATH)]
+    needed = [text for tag, text in texts if tag == DT_NEEDED]
+    return needed, [entry for tag, text in texts if tag == DT_RPATH for entry in text.split(b":")]

@@ -121,7 +121,8 @@ class _Reader:
         for s in self.segments:
             if s.p_type == "PT_LOAD" and s.p_vaddr <= entry < s.p_vaddr + s.p_filesz:
                 # A script launcher's headers are in the same segment, before its configuration.
-                return config.read(self.data, entry - s.p_vaddr + s.p_offset - config.SIZE)
+                start = entry - config.SIZE
+                return config.read(self.data, start - s.p_vaddr + s.p_offset, address=start) if start >= 0 else None
         return None
 
     def read(self) -> Elf:
@@ -129,10 +130,10 @@ class _Reader:
         if kind not in ("ET_EXEC", "ET_DYN"):
             return Elf(Kind.OTHER, bits, machine)
         known = self.launcher() if bits == 64 and self.elf.little_endian else None
-        if known and known.script:
+        if known and not known.graft:
             return Elf(Kind.STATIC, bits, machine, launcher=known)
         interpreter, dynamic = b"", None
-        if known:
+        if known and known.graft:
             interpreter = read_string(self.data, self.offset_of(known.graft.was_interp), MAX_PATH)
             dynamic = self.offset_of(known.graft.was_dynamic)
         else:

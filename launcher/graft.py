@@ -6,8 +6,7 @@
 
 The program's own table keeps its size: the two segments take the places of PT_INTERP, so that the kernel sees a static
 program, and of PT_PHDR. The second table is what the interpreter is shown: the program's own with both of these, and
-with the new segments. Section headers are written anew at the end: strip keeps only what a section covers, and gdb finds
-the interpreter's list of libraries through the one of the dynamic section.
+with the new segments. Section headers are written anew at the end (launcher/sections.py).
 """
 
 from __future__ import annotations
@@ -15,7 +14,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from launcher import config
+from launcher import config, sections
+from launcher.bootstrap import Bootstrap
 from launcher.config import Config, Graft
 from launcher.layout import (
     DT_DEBUG,
@@ -49,10 +49,10 @@ from launcher.layout import (
     Segment,
     offset_of,
     read_dynamic,
-    read_sections,
     read_segments,
     read_string,
 )
+from launcher.sections import Sections
 from store.errors import Error
 
 # By ELF machine number: the largest page that a kernel for it may have, in bytes.
@@ -63,31 +63,25 @@ _SPARE = (PT_INTERP, PT_PHDR, PT_NULL, PT_GNU_EH_FRAME, PT_NOTE)
 _ALIGN = 16
 # Above all addresses of a process (TASK_SIZE on x86-64 with four-level page tables).
 _TOP = 1 << 47
-# What the sections of the program are called once others have their names.
-_RENAMED = {b".dynamic": b".launcher.was.dynamic", b".dynstr": b".launcher.was.dynstr"}
 
 
 class PayloadBehind(Error):
-    """A program with ``size`` bytes behind its ELF part, which it may look for from its file's end."""
+    """A program with ``size`` bytes behind its ELF part, which it may look for at any place of its file."""
 
     def __init__(self, size: int) -> None:
-        super().__init__(
-            f"{size} bytes lie behind the program, where it may look for them from the end of its file",
-            hint="Such a program cannot be made a launcher yet. List it under `keep` in the recipe to leave it as it is.",
-        )
+        super().__init__(f"{size} bytes lie behind the program")
         self.size = size
 
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """Where a program finds what it starts with. All paths are seen from the program's own directory.
+    """Where a program finds what it starts with, in texts in which ORIGIN is the program's own directory.
 
     ``needed`` are put before the program's own DT_NEEDED, ``run_path`` becomes its only DT_RPATH. The other fields are
     Config's.
     """
 
     interpreter: bytes
-    depth: int
     needed: tuple[bytes, ...] = ()
     run_path: tuple[bytes, ...] = ()
     defaults: tuple[bytes, ...] = ()
@@ -95,19 +89,18 @@ class Wiring:
 
 @dataclass(frozen=True, slots=True)
 class _Program:
-    """A program without its launcher. ``data`` may be appended to; ``names`` are the section names."""
+    """A program without its launcher. ``data`` may be appended to; it lacks what ``sections`` holds, if that was at the end."""
 
     data: bytes
     header: Header
     segments: list[Segment]
-    sections: list[Section]
-    names: bytes
+    sections: Sections
 
 
-def graft(data: bytes, wiring: Wiring, stub: bytes) -> bytes:
+def graft(data: bytes, wiring: Wiring, bootstrap: Bootstrap) -> bytes:
     """The launcher made of the dynamic program ``data``, which may be a launcher already.
 
-    ``stub`` is the machine code for its CPU. Raises BadElf and PayloadBehind.
+    ``bootstrap`` is the machine code for its CPU. Raises BadElf and PayloadBehind.
     """
     program = _open(data)
     page = PAGE.get(program.header.machine)
@@ -118,65 +111,63 @@ def graft(data: bytes, wiring: Wiring, stub: bytes) -> bytes:
     loads = [segment for segment in program.segments if segment.type == PT_LOAD]
     top = max(segment.address + segment.memory_size for segment in loads)
 
-    dynamic, strings, added = _link(program, wiring)
+    linked = _link(program, wiring)
     made_up = 0 if any(segment.type == PT_PHDR for segment in program.segments) else 1
     headers = len(program.segments) + 2 + made_up
-    settings = Config(wiring.interpreter, wiring.depth, wiring.defaults)
+    stub = bootstrap.defaults if wiring.defaults else bootstrap.graft
+    settings = Config(wiring.interpreter, wiring.defaults)
     code_size = _up(config.size_of(settings, stub), 8)
     table_size = headers * Segment.FORM.size
+    memory_size = settings.memory_size + config.memory_for(linked.names)
 
     code_at = len(body)
     code = _up(top, page) + code_at % page
     table = code + code_size
-    names = table + table_size
-    code_end = names + len(strings)
+    strings = table + table_size
+    code_end = strings + len(linked.strings)
     dynamic_at = _up(code_at + code_end - code, _ALIGN)
-    memory = _up(code_end, page) + dynamic_at % page
-    section = b"".join(entry.pack() for entry in _place_strings(dynamic, names, len(strings)))
-    buffer = memory + len(section)
+    dynamic = _up(code_end, page) + dynamic_at % page
+    section = b"".join(entry.pack() for entry in _place_strings(linked.entries, strings, len(linked.strings)))
+    memory = dynamic + len(section)
 
     executable = Segment(PT_LOAD, PF_R | PF_X, code_at, code, code, code_end - code, code_end - code, page)
-    writable_size = len(section) + settings.buffer_size
-    writable = Segment(PT_LOAD, PF_R | PF_W, dynamic_at, memory, memory, len(section), writable_size, page)
-    linked = Segment(PT_DYNAMIC, PF_R | PF_W, dynamic_at, memory, memory, len(section), len(section), 8)
+    writable = Segment(PT_LOAD, PF_R | PF_W, dynamic_at, dynamic, dynamic, len(section), len(section) + memory_size, page)
+    new = Segment(PT_DYNAMIC, PF_R | PF_W, dynamic_at, dynamic, dynamic, len(section), len(section), 8)
     own = Segment(PT_PHDR, PF_R, code_at + code_size, table, table, table_size, table_size, 8)
-    named = Segment(PT_INTERP, PF_R, dynamic_at + len(section), buffer, buffer, config.PATH, config.PATH, 1)
+    named = Segment(PT_INTERP, PF_R, dynamic_at + len(section), memory, memory, config.PATH, config.PATH, 1)
 
-    was_interp = next(segment.address for segment in program.segments if segment.type == PT_INTERP)
-    was_dynamic = next(segment.address for segment in program.segments if segment.type == PT_DYNAMIC)
     wired = Graft(
         entry=program.header.entry,
         table=table,
-        dynamic=memory,
-        names=names + len(strings) - len(added),
-        names_size=len(added),
-        origins=added.count(b"$ORIGIN"),
         headers=headers,
+        dynamic=dynamic,
+        strings=strings,
+        names=len(linked.names),
         was_headers=len(program.segments),
-        was_interp=was_interp,
-        was_dynamic=was_dynamic,
+        was_interp=next(segment.address for segment in program.segments if segment.type == PT_INTERP),
+        was_dynamic=next(segment.address for segment in program.segments if segment.type == PT_DYNAMIC),
     )
     settings = dataclasses.replace(settings, graft=wired)
-    replaced = {PT_PHDR: own, PT_INTERP: named, PT_DYNAMIC: linked}
+    replaced = {PT_PHDR: own, PT_INTERP: named, PT_DYNAMIC: new}
     shown = [replaced.get(segment.type, segment) for segment in program.segments]
     shown = [own] * made_up + _insert(shown, executable, writable)
-    body.extend(config.write(settings, stub, address=code, buffer=buffer).ljust(code_size, b"\0"))
+    body.extend(config.write(settings, stub, address=code, memory=memory).ljust(code_size, b"\0"))
     body.extend(b"".join(segment.pack() for segment in shown))
-    body.extend(strings)
+    body.extend(linked.strings)
     body.extend(bytes(dynamic_at - len(body)))
     body.extend(section)
 
-    kept = [linked if segment.type == PT_DYNAMIC else segment for segment in _make_room(program.segments)]
+    kept = [new if segment.type == PT_DYNAMIC else segment for segment in _make_room(program.segments)]
     kept = _insert(kept, executable, writable)
     start = program.header.phoff
     body[start : start + len(kept) * Segment.FORM.size] = b"".join(segment.pack() for segment in kept)
-    sections = [
-        Section(0, SHT_PROGBITS, SHF_ALLOC | SHF_EXECINSTR, code, code_at, names - code, 0, 0, 16, 0),
-        Section(0, SHT_STRTAB, SHF_ALLOC, names, code_at + names - code, len(strings), 0, 0, 1, 0),
-        Section(0, SHT_DYNAMIC, SHF_ALLOC | SHF_WRITE, memory, dynamic_at, len(section), 0, 0, 8, Dynamic.FORM.size),
-        Section(0, SHT_NOBITS, SHF_ALLOC | SHF_WRITE, buffer, dynamic_at + len(section), settings.buffer_size, 0, 0, 1, 0),
+    added = [
+        Section(0, SHT_PROGBITS, SHF_ALLOC | SHF_EXECINSTR, code, code_at, strings - code, 0, 0, 16, 0),
+        Section(0, SHT_STRTAB, SHF_ALLOC, strings, code_at + strings - code, len(linked.strings), 0, 0, 1, 0),
+        Section(0, SHT_DYNAMIC, SHF_ALLOC | SHF_WRITE, dynamic, dynamic_at, len(section), 0, 0, 8, Dynamic.FORM.size),
+        Section(0, SHT_NOBITS, SHF_ALLOC | SHF_WRITE, memory, dynamic_at + len(section), memory_size, 0, 0, 1, 0),
     ]
-    header = _add_sections(body, program, sections)
+    header = sections.write(body, sections.of_launcher(program.sections, added, program.header.entry), program.header)
     header = dataclasses.replace(header, entry=code + config.SIZE, phnum=len(kept))
     body[: Header.FORM.size] = header.pack()
     return bytes(body)
@@ -204,8 +195,17 @@ def _make_room(segments: list[Segment]) -> list[Segment]:
     return kept
 
 
-def _link(program: _Program, wiring: Wiring) -> tuple[list[Dynamic], bytes, bytes]:
-    """The dynamic section's new entries, the new string table, and the part of it that is new."""
+@dataclass(frozen=True, slots=True)
+class _Linked:
+    """A dynamic section: its entries, the string table, and the texts of the first entries, which have ORIGIN in them."""
+
+    entries: list[Dynamic]
+    strings: bytes
+    names: list[bytes]
+
+
+def _link(program: _Program, wiring: Wiring) -> _Linked:
+    """What the program's dynamic section becomes."""
     at = next(segment for segment in program.segments if segment.type == PT_DYNAMIC)
     own = read_dynamic(program.data, offset_of(program.segments, at.address))
     first = {entry.tag: entry.value for entry in reversed(own)}
@@ -215,14 +215,14 @@ def _link(program: _Program, wiring: Wiring) -> tuple[list[Dynamic], bytes, byte
     strings = program.data[start : start + first[DT_STRSZ]]
     if len(strings) != first[DT_STRSZ]:
         raise BadElf("its string table is cut off")
+    wanted = [(DT_NEEDED, name) for name in wiring.needed]
+    if wiring.run_path:
+        wanted.append((DT_RPATH, b":".join(wiring.run_path)))
+    entries: list[Dynamic] = []
     added = bytearray(b"\0")
-
-    def add(text: bytes) -> int:
-        place = len(strings) + len(added)
+    for tag, text in wanted:
+        entries.append(Dynamic(tag, len(strings) + len(added)))
         added.extend(text + b"\0")
-        return place
-
-    entries = [Dynamic(DT_NEEDED, add(name)) for name in wiring.needed]
     for entry in own:
         if entry.tag in (DT_RPATH, DT_RUNPATH):
             continue
@@ -230,62 +230,14 @@ def _link(program: _Program, wiring: Wiring) -> tuple[list[Dynamic], bytes, byte
         if entry.tag == DT_NEEDED and b"/" in read_string(strings, entry.value):
             continue
         entries.append(entry)
-    if wiring.run_path:
-        entries.append(Dynamic(DT_RPATH, add(b":".join(wiring.run_path))))
     if DT_DEBUG not in first:
         entries.append(Dynamic(DT_DEBUG, 0))
-    return entries, strings + bytes(added), bytes(added)
+    return _Linked(entries, strings + bytes(added), [text for _, text in wanted])
 
 
 def _place_strings(entries: list[Dynamic], address: int, size: int) -> list[Dynamic]:
     moved = {DT_STRTAB: address, DT_STRSZ: size}
     return [*(Dynamic(entry.tag, moved.get(entry.tag, entry.value)) for entry in entries), Dynamic(DT_NULL, 0)]
-
-
-def _add_sections(body: bytearray, program: _Program, new: list[Section]) -> Header:
-    """Write the section headers, if there were any, behind everything. The new header is returned."""
-    if not program.sections:
-        return dataclasses.replace(program.header, shoff=0, shnum=0, shstrndx=0)
-    names = bytearray(program.names)
-
-    def name(text: bytes) -> int:
-        names.extend(text + b"\0")
-        return len(names) - len(text) - 1
-
-    count = len(program.sections)
-    old_strings = _index(program, b".dynstr")
-    sections = []
-    for section in program.sections:
-        called = _name(program.names, section)
-        link = count + 1 if old_strings and section.link == old_strings else section.link
-        if called in _RENAMED and section.flags & SHF_ALLOC:
-            renamed = name(_RENAMED[called])
-            section = dataclasses.replace(section, name=renamed, type=SHT_PROGBITS)
-            link = 0
-        sections.append(dataclasses.replace(section, link=link))
-    labels = (b".launcher", b".dynstr", b".dynamic", b".launcher.memory")
-    for label, section in zip(labels, new, strict=True):
-        link = count + 1 if section.type == SHT_DYNAMIC else 0
-        sections.append(dataclasses.replace(section, name=name(label), link=link))
-    at = program.header.shstrndx
-    sections[at] = dataclasses.replace(sections[at], offset=len(body), size=len(names))
-    body.extend(names)
-    body.extend(bytes(-len(body) % 8))
-    start = len(body)
-    body.extend(b"".join(section.pack() for section in sections))
-    return dataclasses.replace(program.header, shoff=start, shnum=len(sections))
-
-
-def _name(names: bytes, section: Section) -> bytes:
-    end = names.find(b"\0", section.name)
-    return names[section.name : end] if end >= 0 else b""
-
-
-def _index(program: _Program, name: bytes) -> int:
-    for n, section in enumerate(program.sections):
-        if _name(program.names, section) == name and section.flags & SHF_ALLOC:
-            return n
-    return 0
 
 
 def _open(data: bytes) -> _Program:
@@ -294,25 +246,23 @@ def _open(data: bytes) -> _Program:
     if header.ident[:6] != b"\x7fELF\x02\x01":
         raise BadElf("it is not a 64-bit little-endian file")
     segments = read_segments(data, header)
-    sections = read_sections(data, header)
-    names = b""
-    if sections and 0 < header.shstrndx < len(sections):
-        table = sections[header.shstrndx]
-        names = data[table.offset : table.offset + table.size]
-    if not names.endswith(b"\0"):
-        sections = []
-    end = header.shoff + len(sections) * Section.FORM.size if sections else 0
-    covered = _end(header, segments, sections, end)
+    own = sections.read(data, header)
+    tables = [own.headers[n] for n in own.tables]
+    table_end = header.shoff + len(own.headers) * Section.FORM.size if own.headers else 0
+    covered = max(_end(header, segments, own), table_end, *(table.offset + table.size for table in tables), 0)
     if data[covered:].strip(b"\0"):
         raise PayloadBehind(len(data) - covered)
-    # The section headers are written anew, so those at the end need not stay.
-    if sections and end == len(data) and _end(header, segments, sections, 0) <= header.shoff:
-        data = data[: header.shoff]
-    program = _Program(data, header, segments, sections, names)
+    # What only sections lead to is written anew, so that it need not stay if it is at the end.
+    end = _end(header, segments, own)
+    if tables and min(header.shoff, *(table.offset for table in tables)) >= end:
+        data = data[:end]
+    program = _Program(data, header, segments, own)
     code = next((s for s in segments if s.type == PT_LOAD and s.address <= header.entry < s.address + s.file_size), None)
-    known = config.read(data, code.offset) if code else None
-    if code and known:
-        program = _undo(program, code, known)
+    if code:
+        start = header.entry - config.SIZE
+        known = config.read(program.data, start - code.address + code.offset, address=start) if start >= code.address else None
+        if known and known.graft:
+            program = _undo(program, code, known.graft)
     for kind in (PT_INTERP, PT_DYNAMIC, PT_LOAD):
         if not any(segment.type == kind for segment in program.segments):
             raise BadElf(f"a dynamic program without a program header of the type {kind}")
@@ -332,17 +282,15 @@ def _check_loads(program: _Program) -> None:
             end = segment.address + segment.memory_size
 
 
-def _end(header: Header, segments: list[Segment], sections: list[Section], table: int) -> int:
-    """Where the part of the file ends that the headers account for."""
-    ends = [Header.FORM.size, header.phoff + len(segments) * Segment.FORM.size, table]
+def _end(header: Header, segments: list[Segment], own: Sections) -> int:
+    """Where the part of the file ends that the headers account for, but for what only sections lead to."""
+    ends = [Header.FORM.size, header.phoff + len(segments) * Segment.FORM.size]
     ends += [segment.offset + segment.file_size for segment in segments]
-    ends += [section.offset + section.size for section in sections if section.type not in (0, SHT_NOBITS)]
-    return max(ends)
+    return max(ends + own.ends())
 
 
-def _undo(program: _Program, code: Segment, known: Config) -> _Program:
+def _undo(program: _Program, code: Segment, was: Graft) -> _Program:
     """The program as it was before the graft. Its own parts may have been moved in the file since, by strip."""
-    was = known.graft
     data, current = program.data, program.segments
     added = [s for s in current if s.type == PT_LOAD and (s == code or s.address <= was.dynamic < s.address + s.file_size)]
     inner = [segment for segment in current if segment not in added]
@@ -375,46 +323,11 @@ def _undo(program: _Program, code: Segment, known: Config) -> _Program:
             case _ if segment.file_size:
                 segment = dataclasses.replace(segment, offset=offset_of(inner, segment.address))
         restored.append(segment)
-    sections = _undo_sections(program, added)
     start = min(segment.offset for segment in added)
-    names = _undo_names(program, sections)
-    others = [s for n, s in enumerate(sections) if s.type not in (0, SHT_NOBITS) and n != program.header.shstrndx]
-    if _end(program.header, restored, others, 0) <= start:
+    own = sections.of_program(
+        program.sections, lambda address: any(s.address <= address < s.address + s.memory_size for s in added)
+    )
+    if _end(program.header, restored, own) <= start:
         data = data[:start]
     header = dataclasses.replace(program.header, entry=was.entry, phnum=len(restored))
-    return _Program(data, header, restored, sections, names)
-
-
-def _undo_names(program: _Program, sections: list[Section]) -> bytes:
-    """The section names without those that the graft added behind them, unless strip has mixed them since."""
-    marks = [program.names.find(b"\0" + mark + b"\0") + 1 for mark in _RENAMED.values()]
-    end = min((mark for mark in marks if mark), default=len(program.names))
-    return program.names[:end] if all(section.name < end for section in sections) else program.names
-
-
-def _undo_sections(program: _Program, added: list[Segment]) -> list[Section]:
-    def is_added(section: Section) -> bool:
-        return bool(section.flags & SHF_ALLOC) and any(
-            segment.address <= section.address < segment.address + segment.memory_size for segment in added
-        )
-
-    was = {new: old for old, new in _RENAMED.items()}
-    new_strings = next((n for n, s in enumerate(program.sections) if is_added(s) and s.type == SHT_STRTAB), 0)
-    old_strings = _index(program, _RENAMED[b".dynstr"])
-    sections = []
-    for section in program.sections:
-        called = was.get(_name(program.names, section))
-        link = old_strings if new_strings and section.link == new_strings else section.link
-        if is_added(section):
-            section, link = Section(0, 0, 0, 0, 0, 0, 0, 0, 0, 0), 0
-        elif called is not None:
-            # strip and the linker share endings between names, so that one of them may have no name to itself.
-            place = program.names.find(b"\0" + called + b"\0") + 1
-            if called == b".dynamic":
-                section, link = dataclasses.replace(section, name=place, type=SHT_DYNAMIC), old_strings
-            else:
-                section, link = dataclasses.replace(section, name=place, type=SHT_STRTAB), 0
-        sections.append(dataclasses.replace(section, link=link))
-    while sections and sections[-1].type == 0 and len(sections) > program.header.shstrndx + 1:
-        sections.pop()
-    return sections
+    return _Program(data, header, restored, own)

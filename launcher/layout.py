@@ -15,7 +15,7 @@ from store.errors import Error
 PT_NULL, PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE, PT_PHDR = 0, 1, 2, 3, 4, 6
 PT_GNU_EH_FRAME, PT_GNU_STACK, PT_GNU_RELRO = 0x6474E550, 0x6474E551, 0x6474E552
 PF_X, PF_W, PF_R = 1, 2, 4
-SHT_PROGBITS, SHT_STRTAB, SHT_DYNAMIC, SHT_NOBITS = 1, 3, 6, 8
+SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_DYNAMIC, SHT_NOBITS = 1, 2, 3, 6, 8
 SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR = 1, 2, 4
 DT_NULL, DT_NEEDED, DT_STRTAB, DT_STRSZ, DT_SONAME, DT_RPATH, DT_DEBUG, DT_RUNPATH = 0, 1, 5, 10, 14, 15, 21, 29
 
@@ -101,6 +101,19 @@ class Section(_Record):
     info: int
     align: int
     entry_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol(_Record):
+    """Elf64_Sym. ``name`` is an offset in the symbols' names."""
+
+    FORM: ClassVar[struct.Struct] = struct.Struct("<IBBHQQ")
+    name: int
+    info: int
+    other: int
+    section: int
+    value: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)

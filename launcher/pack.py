@@ -3,9 +3,11 @@
 A pure function: manifests in, a manifest out; the caller brings and takes the bytes of blobs.
 
     .launch/<triplet>/ld.so          the interpreter
-    .launch/<triplet>/lib/<soname>   libraries that the build did not make
-    .launch/<triplet>/bin/<name>     a shell that scripts need
+    .launch/<triplet>/lib/<soname>   libraries that the build did not make, and a symlink to the interpreter
+    .launch/<triplet>/bin/<name>     a shell, or the like, that scripts need
+    .launch/inputs/<path>            what input recipes put out, when a script needs an interpreter of theirs
     .launch/script/<path>/<path>     the script of that path (launcher/scripts.py)
+    .launch/apart/<path>             the program of that path, if it has a payload (launcher/apart.py)
 
 and what the recipe's ``data`` brings (launcher/data.py).
 
@@ -16,26 +18,35 @@ in ``lib``, where every program looks.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from launcher import data, host, libc, library
+from launcher import apart, data, host, libc, library
 from launcher import elf as elves
 from launcher.bootstrap import Bootstrap
-from launcher.config import ROOT, Config
+from launcher.config import ORIGIN, Config
 from launcher.elf import Elf, Kind
-from launcher.graft import Wiring, graft
+from launcher.graft import PayloadBehind, Wiring, graft
 from launcher.interpreter import NotForThisMachine, is_musl, triplet, without_host
 from launcher.libraries import Closure, Files, Library, Loader
 from launcher.names import PREFIX, Namespace, Tree, base, parent, up
-from launcher.scripts import FOLDERS, Shebang, mirror, place_of, read_shebang, write_launcher
+from launcher.scripts import FOLDERS, BadFirstLine, Shebang, asked_by, mirror, place_of, read_shebang, write_launcher
 from launcher.settings import Settings
 from store.digest import Digest
 from store.errors import Error
 from store.manifest import File, Manifest, Node, Symlink, show
 
-SHELLS = (b"sh", b"dash", b"bash")
+# Interpreters that are whole in one file, so that one of the input root can be taken along. Others (perl, python, ruby)
+# would start, and then miss their own files.
+ALONE = (b"sh", b"dash", b"bash", b"awk", b"mawk", b"gawk", b"sed", b"make", b"bc", b"dc")
 LAUNCH = b".launch"
+# A program with more libraries gets no paths of them. The interpreter compares each path with all that is loaded, which
+# takes longer, from about this number on, than its search in one directory.
+MOST_NAMES = 32
+# Where the prefix as the input recipes laid it is, when a script needs an interpreter of theirs.
+INPUTS = LAUNCH + b"/inputs"
+# The kernel follows so many scripts, each the interpreter of the one before.
+MOST_SCRIPTS = 5
 
 
 class UnresolvedLibrary(Error):
@@ -86,9 +97,10 @@ class NoInterpreter(Error):
 
     def __init__(self, path: bytes, interpreter: bytes) -> None:
         super().__init__(
-            f"the script {show(path)} needs {show(interpreter)}, which is not in the output",
-            hint="Remove the script at the end of the build, build the interpreter into the same artifact, or list it under "
-            "`host_interpreters` if every host has to have it.",
+            f"the script {show(path)} needs {show(interpreter)}, which would not be in the artifact",
+            hint="Remove the script at the end of the build, build the interpreter into the same artifact or take its recipe "
+            "as an input, or list it under `host_interpreters` if every host has to have it. Of the system's root only "
+            f"{b', '.join(ALONE).decode()} are taken along: others have files of their own.",
         )
         self.path = path
         self.interpreter = interpreter
@@ -168,6 +180,7 @@ class _Packing:
         self.programs: list[_Program] = []
         self.libraries: list[tuple[bytes, File, Elf]] = []
         self.scripts: dict[bytes, tuple[File, Shebang]] = {}
+        self.inputs = False
         self.borrowed: dict[bytes, tuple[bytes, Library]] = {}
         self.missing: dict[tuple[bytes, bytes], None] = {}
         self.defaults = {path.encode(): variables for path, variables in settings.environment}
@@ -175,7 +188,7 @@ class _Packing:
     def run(self) -> Manifest:
         self.tie_links()
         self.sort_files()
-        found_scripts = {path: self.interpreter_of(path, shebang) for path, (_, shebang) in self.scripts.items()}
+        found_scripts = self.follow_scripts()
         for launch in self.launches.values():
             for name, (real, node, elf) in launch.shells.items():
                 self.programs.append(_Program(launch.path + b"/bin/" + name, real, node, elf, launch))
@@ -196,13 +209,37 @@ class _Packing:
             self.nodes[path] = self.edit(path, node, elf)
         entries = dict(self.nodes)
         entries.update(self.launch_entries())
+        nodes = dict(Manifest.with_parents(self.nodes.items()).entries) if self.inputs else self.output.nodes
         for path, found in found_scripts.items():
             if found is not None:
                 entries[path] = self.launch_script(path, *found)
-                entries.update(mirror(self.output.nodes, path, self.scripts[path][0]))
+                entries.update(mirror(nodes, path, self.scripts[path][0]))
         return Manifest.with_parents(entries.items())
 
     # -- what there is --
+
+    def take_inputs(self) -> None:
+        """What input recipes laid at the prefix comes along, and is treated as if the build had put it out."""
+        self.inputs = True
+        top = PREFIX + b"/"
+        taken = tuple(self.namespace.root.below(PREFIX).entries)
+        wrong = []
+        for inner, node in taken:
+            path = INPUTS + b"/" + inner
+            self.nodes[path] = node
+            if type(node) is not Symlink:
+                continue
+            leads = _target(inner, node.target)
+            if leads == PREFIX or (leads is not None and leads.startswith(top)):
+                if node.target.startswith(b"/"):
+                    self.nodes[path] = Symlink(up(path) + INPUTS + leads.removeprefix(PREFIX))
+            elif (found := self.files.library(top + inner)) is not None:
+                self.borrowed[path] = node.target, found
+            else:
+                wrong.append((path, node.target))
+        if wrong:
+            raise LinkLeadsOut(tuple(wrong))
+        self.sort(INPUTS + b"/", taken)
 
     def tie_links(self) -> None:
         """Absolute links into the output become relative. Those to a library of the input root are kept for later."""
@@ -211,7 +248,7 @@ class _Packing:
             if type(node) is not Symlink:
                 continue
             target = node.target
-            inner = _normal(target if target.startswith(b"/") else PREFIX + b"/" + parent(path) + b"/" + target)
+            inner = _target(path, target)
             if inner is not None and (inner == PREFIX or inner.startswith(PREFIX + b"/")):
                 inner = inner.removeprefix(PREFIX).lstrip(b"/")
                 if inner in self.output or self.namespace.get(PREFIX + b"/" + inner) is None:
@@ -242,14 +279,19 @@ class _Packing:
             raise LinkLeadsOut(tuple(wrong))
 
     def sort_files(self) -> None:
+        if any(path.startswith(LAUNCH + b"/") for path, _ in self.output.files):
+            raise BadProgram(LAUNCH, Error("the name .launch is for the artifact's own launchers"))
+        self.sort(b"", tuple(self.output.entries))
+
+    def sort(self, top: bytes, entries: Sequence[tuple[bytes, Node]]) -> None:
+        """Programs, libraries and scripts of a tree that lay at the prefix, and lies in the artifact at ``top``."""
         keep = tuple(path.encode().strip(b"/") for path in self.settings.keep)
-        started = self.started()
-        for path, node in self.output.files:
-            if path.startswith(LAUNCH + b"/"):
-                raise BadProgram(path, Error("the name .launch is for the artifact's own launchers"))
-            if any(path == kept or path.startswith(kept + b"/") for kept in keep):
+        started = self.started(entries)
+        for inner, node in entries:
+            path = top + inner
+            if type(node) is not File or any(path == kept or path.startswith(kept + b"/") for kept in keep):
                 continue
-            if path in started and (shebang := read_shebang(self.read(node.blob))):
+            if inner in started and (shebang := read_shebang(self.read(node.blob))):
                 self.scripts[path] = node, shebang
                 continue
             try:
@@ -257,7 +299,7 @@ class _Packing:
                 if elf is None:
                     continue
                 if elf.kind is Kind.PROGRAM and node.executable:
-                    self.programs.append(_Program(path, self.namespace.opened(path), node, elf, self.launch(elf)))
+                    self.programs.append(_Program(path, self.namespace.opened(inner), node, elf, self.launch(elf)))
                 elif elf.kind is Kind.LIBRARY and (elf.bits, elf.machine) == (64, "EM_X86_64"):
                     self.libraries.append((path, node, elf))
             except Error as error:
@@ -265,16 +307,22 @@ class _Packing:
                 if node.executable:
                     raise BadProgram(path, error) from None
 
-    def started(self) -> set[bytes]:
+    def started(self, entries: Sequence[tuple[bytes, Node]]) -> set[bytes]:
         """Every executable file in a folder of programs, or that a link there leads to."""
         found = set()
-        for path, node in self.output.entries:
+        for path, node in entries:
             if path.split(b"/", 1)[0] in FOLDERS and b"/" in path:
                 real = self.namespace.file(PREFIX + b"/" + path) if type(node) is not File else (PREFIX + b"/" + path, node)
-                own = self.namespace.own(real[0]) if real else None
-                if real and own and real[1].executable:
-                    found.add(own)
+                if real and real[0].startswith(PREFIX + b"/") and real[1].executable:
+                    found.add(real[0].removeprefix(PREFIX + b"/"))
         return found
+
+    def placed(self, path: bytes) -> bytes | None:
+        """Where the artifact has what the build saw at ``path``, if it is the build's own or of inputs that come along."""
+        own = self.namespace.own(path)
+        if own is None and self.inputs and path.startswith(PREFIX + b"/") and self.namespace.root.get(path):
+            return INPUTS + path.removeprefix(PREFIX)
+        return own
 
     def launch(self, elf: Elf) -> _Launch:
         """The launch directory for a program."""
@@ -328,7 +376,7 @@ class _Packing:
         known = launch.libraries.setdefault(name, found)
         if known.real == found.real:
             return
-        ours, theirs = (self.namespace.own(one.real) for one in (known, found))
+        ours, theirs = (self.placed(one.real) for one in (known, found))
         if ours is None and theirs is None and known.node.blob != found.node.blob:
             raise AmbiguousLibrary(name, known.real, found.real)
         if ours is not None and theirs is None:
@@ -340,7 +388,8 @@ class _Packing:
         for path, _, elf in self.libraries:
             for launch in self.launches.values():
                 if _fits(elf, musl=is_musl(launch.loader.triplet)):
-                    self.take(launch, launch.loader.closure(self.namespace.opened(path), elf))
+                    opened = self.namespace.opened(path.removeprefix(INPUTS + b"/"))
+                    self.take(launch, launch.loader.closure(opened, elf))
 
     def collect_data(self) -> None:
         """What the recipe's ``data`` names, and the library that glibc itself opens."""
@@ -374,8 +423,8 @@ class _Packing:
         return launch.loader.closure_of(soname, path, elf)
 
     def own_place(self, found: Library) -> bytes | None:
-        """Where the library is in the artifact when the build made it."""
-        return self.namespace.own(found.opened) or self.namespace.own(found.real)
+        """Where the library is in the artifact when it is the build's own, or of inputs that come along."""
+        return self.placed(found.opened) or self.placed(found.real)
 
     def place(self, launch: _Launch, name: bytes, found: Library) -> bytes:
         return self.own_place(found) or launch.path + b"/lib/" + name
@@ -383,6 +432,9 @@ class _Packing:
     def launch_entries(self) -> Iterable[tuple[bytes, Node]]:
         for launch in self.launches.values():
             yield launch.path + b"/ld.so", self.add(without_host(self.read(launch.interpreter[1].blob)), True)
+            if soname := self.soname_of_interpreter(launch):
+                # A second namespace (dlmopen, LD_AUDIT) looks for it by name, and then sees that it is there already.
+                yield launch.path + b"/lib/" + soname, Symlink(b"../ld.so")
             named: dict[bytes, bytes] = {}
             # A library's own soname first: its other names become links to it, for no library may be loaded twice.
             order = sorted(launch.libraries.items(), key=lambda item: (item[0] != item[1].elf.soname, item[0]))
@@ -398,6 +450,11 @@ class _Packing:
                 else:
                     named[found.real] = name
                     yield path, self.bundle(launch, found)
+
+    def soname_of_interpreter(self, launch: _Launch) -> bytes:
+        """What glibc's interpreter is called in its libraries' DT_NEEDED. musl's is its libc, and is not looked for."""
+        elf = None if is_musl(launch.loader.triplet) else self.files.elf(launch.interpreter[1])
+        return elf.soname if elf else b""
 
     def bundle(self, launch: _Launch, found: Library) -> File:
         """A library of the input root. It is changed only when it would look for others in places that are not there."""
@@ -430,7 +487,7 @@ class _Packing:
 
     def rewrite(self, program: _Program, closure: Closure) -> File:
         path, launch = program.path, program.launch
-        origin = b"$ORIGIN/" + up(path)
+        origin = ORIGIN + b"/" + up(path)
         needed: list[bytes] = []
         for name, found in closure.names:
             if found is None:
@@ -441,15 +498,24 @@ class _Packing:
         run_path = (*dict.fromkeys([*own, origin + b"lib"] if self.has_lib() else own), origin + launch.path + b"/lib")
         if self.settings.host_libraries and not is_musl(launch.loader.triplet):
             run_path += host.directories(launch.loader.triplet)
+        by_name = is_musl(launch.loader.triplet) or (
+            len(needed) > MOST_NAMES and not any(b"/" in name for name in program.elf.needed)
+        )
         wiring = Wiring(
-            up(path) + launch.path + b"/ld.so",
-            path.count(b"/"),
-            () if is_musl(launch.loader.triplet) else tuple(dict.fromkeys(needed)),
+            origin + launch.path + b"/ld.so",
+            () if by_name else tuple(dict.fromkeys(needed)),
             run_path,
             self.defaults_of(path, launch.variables),
         )
+        file = self.read(program.node.blob)
         try:
-            return self.add(graft(self.read(program.node.blob), wiring, self.bootstrap.graft), True)
+            try:
+                return self.add(graft(file, wiring, self.bootstrap), True)
+            except PayloadBehind as behind:
+                size = len(file) - behind.size
+                place = apart.place_of(path)
+                self.nodes[place] = self.add(graft(file[:size], wiring, self.bootstrap), True)
+                return self.add(apart.write(file, size, Config(origin + place), self.bootstrap.apart), True)
         except Error as error:
             raise BadProgram(path, error) from None
 
@@ -460,45 +526,79 @@ class _Packing:
         """The directories of the program's own run path that are in the artifact."""
         for entry in program.elf.runpath or program.elf.rpath:
             inner = _normal(_at(entry, parent(program.opened)))
-            own = self.namespace.own(inner) if inner is not None else None
+            own = self.placed(inner) if inner is not None else None
             if own is not None:
                 yield own
 
     def defaults_of(self, path: bytes, variables: Mapping[str, bytes] | None = None) -> tuple[bytes, ...]:
         """The recipe's own for this program; then ``variables``, whose values are paths in the artifact."""
-        found = {name: value.encode().replace(b"{root}", ROOT) for name, value in self.defaults.get(path, ())}
-        more = {name: ROOT + b"/" + value for name, value in (variables or {}).items()}
+        root = ORIGIN + b"/.." * path.count(b"/")
+        found = {name: value.encode().replace(b"{root}", root) for name, value in self.defaults.get(path, ())}
+        more = {name: root + b"/" + value for name, value in (variables or {}).items()}
         return tuple(name.encode() + b"=" + value for name, value in (more | found).items())
 
     # -- scripts --
 
+    def follow_scripts(self) -> dict[bytes, tuple[bytes, tuple[bytes, ...]] | None]:
+        """Each script's interpreter and arguments, as interpreter_of says; interpreters that are scripts are followed too."""
+        found: dict[bytes, tuple[bytes, tuple[bytes, ...]] | None] = {}
+        unable: dict[bytes, Error] = {}
+        while todo := [path for path in self.scripts if path not in found]:
+            for path in todo:
+                try:
+                    found[path] = self.interpreter_of(path, self.scripts[path][1])
+                except (NoInterpreter, BadProgram) as error:
+                    if not path.startswith(INPUTS + b"/"):
+                        raise
+                    # What else an input has is not this artifact's concern, unless a script of its own gets there.
+                    found[path], unable[path] = None, error
+        for first in found:
+            path, scripts = first, 0
+            while (one := found.get(path)) is not None:
+                path, scripts = one[0], scripts + 1
+                if scripts > MOST_SCRIPTS:
+                    raise BadProgram(first, Error(f"more than {MOST_SCRIPTS} scripts, each the interpreter of the one before"))
+            if path in unable and not first.startswith(INPUTS + b"/"):
+                raise unable[path]
+        return found
+
     def interpreter_of(self, path: bytes, shebang: Shebang) -> tuple[bytes, tuple[bytes, ...]] | None:
         """The interpreter's place in the artifact, and its arguments; None: the host provides it."""
-        name, arguments = shebang.interpreter, tuple(filter(None, [shebang.argument]))
-        searched = False
-        if name in (b"/usr/bin/env", b"/bin/env"):
-            words = shebang.argument.split()
-            split = words[:1] == [b"-S"]
-            if split:
-                words = words[1:]
-            plain = words and not any(set(word) & set(b"'\"\\$=") or word.startswith(b"-") for word in words[:1])
-            if not plain or (len(words) > 1 and not split):
-                raise NoInterpreter(path, shebang.interpreter + b" " + shebang.argument)
-            name, arguments, searched = words[0], tuple(words[1:]), True
-        if name.decode(errors="surrogateescape") in self.settings.host_interpreters:
+        try:
+            asked = asked_by(shebang)
+        except BadFirstLine as error:
+            if self.on_host(shebang.interpreter):
+                return None
+            raise BadProgram(path, error) from None
+        name = asked.name
+        if self.on_host(name):
             return None
-        folders = [PREFIX + b"/bin/", PREFIX + b"/sbin/", b"usr/bin/", b"bin/"] if searched and b"/" not in name else [b""]
+        folders = (
+            [PREFIX + b"/bin/", PREFIX + b"/sbin/", b"usr/bin/", b"bin/"] if asked.searched and b"/" not in name else [b""]
+        )
         for folder in folders:
             opened = folder + name.lstrip(b"/")
             found = self.namespace.file(opened)
-            if found is None:
+            if found is None or not found[1].executable:
                 continue
-            own = self.namespace.own(opened) or self.namespace.own(found[0])
-            if own is not None:
-                return own, arguments
-            if base(name) in SHELLS:
-                return self.shell(path, base(name), *found), arguments
+            place = self.placed(opened) or self.placed(found[0])
+            if place is None and base(name) in ALONE:
+                return self.shell(path, base(name), *found), asked.arguments
+            if place is None and found[0].startswith(PREFIX + b"/"):
+                self.take_inputs()
+                place = self.placed(opened) or self.placed(found[0])
+            if place is not None:
+                self.follow(place, found[1])
+                return place, asked.arguments
         raise NoInterpreter(path, name)
+
+    def on_host(self, name: bytes) -> bool:
+        return name.decode(errors="surrogateescape") in self.settings.host_interpreters
+
+    def follow(self, place: bytes, node: File) -> None:
+        """An interpreter that is a script has to be a launcher, wherever it lies."""
+        if place not in self.scripts and (shebang := read_shebang(self.read(node.blob))):
+            self.scripts[place] = node, shebang
 
     def shell(self, script: bytes, name: bytes, real: bytes, node: File) -> bytes:
         elf = self.files.elf(node)
@@ -512,9 +612,8 @@ class _Packing:
         return launch.path + b"/bin/" + name
 
     def launch_script(self, path: bytes, interpreter: bytes, arguments: tuple[bytes, ...]) -> File:
-        settings = Config(
-            up(path) + interpreter, path.count(b"/"), self.defaults_of(path), up(path) + place_of(path), arguments
-        )
+        origin = ORIGIN + b"/" + up(path)
+        settings = Config(origin + interpreter, self.defaults_of(path), origin + place_of(path), arguments)
         return self.add(write_launcher(settings, self.bootstrap.script), True)
 
 
@@ -545,3 +644,8 @@ def _normal(path: bytes) -> bytes | None:
         elif name not in (b"", b"."):
             done.append(name)
     return b"/".join(done)
+
+
+def _target(path: bytes, target: bytes) -> bytes | None:
+    """Where the link ``path`` below the prefix leads to, as _normal."""
+    return _normal(target if target.startswith(b"/") else PREFIX + b"/" + parent(path) + b"/" + target)

@@ -337,7 +337,7 @@ def test_every_kind_of_step_has_its_line() -> None:
 def test_the_configuration_block_is_as_described() -> None:
     rows = re.findall(r"^\| (\d+) \| (\d+) \|", section(ARCHITECTURE, "### The configuration block"), re.MULTILINE)
     form = config._FORM.format.removeprefix("<").replace(" ", "").replace("8s", "s")
-    sizes = [{"s": 8, "I": 4, "Q": 8}[letter] for letter in form]
+    sizes = [{"s": 8, "I": 4, "i": 4}[letter] for letter in form]
     assert [(int(offset), int(size)) for offset, size in rows] == list(zip(accumulate([0, *sizes]), sizes, strict=False))
     assert sum(sizes) == config.SIZE
 

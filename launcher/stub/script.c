@@ -9,51 +9,41 @@ enum { MOST_STAT = 144 };
 static int same_file(const char *a, const char *b)
 {
     uint64_t first[MOST_STAT / 8], second[MOST_STAT / 8];
-    return !system_call(SYS_newfstatat, HERE, (long)a, (long)first, 0, 0, 0) &&
-           !system_call(SYS_newfstatat, HERE, (long)b, (long)second, 0, 0, 0) && first[0] == second[0] && first[1] == second[1];
-}
-
-static long count(const char *list)
-{
-    long n = 0;
-    for (; *list; list += length(list) + 1) n++;
-    return n;
+    return !system_call4(SYS_newfstatat, HERE, (long)a, (long)first, 0) &&
+           !system_call4(SYS_newfstatat, HERE, (long)b, (long)second, 0) && first[0] == second[0] && first[1] == second[1];
 }
 
 __attribute__((used)) uint64_t launch(long *from, long *to)
 {
-    uint64_t bias = (uint64_t)&config - config.address;
-    char *buffer = (char *)(config.buffer + bias), other_bytes[PATH], directory_bytes[PATH];
-    struct text script = { buffer, 0, PATH }, other = { other_bytes, 0, PATH }, directory = { directory_bytes, 0, PATH };
-    struct aux *aux = auxiliary(from);
-    const char *invoked = (const char *)*value_of(aux, AT_EXECFN);
-    if (!invoked) invoked = "";
-    if (*value_of(aux, AT_SECURE)) die(invoked, "is not to be started with more rights than its user has", 0);
-    int known = find_directory(&directory, invoked);
+    char path[3 * PATH], name_bytes[2 * PATH], *other = name_bytes;
+    struct self self = { .config = &config, .directory = path };
+    char *interpreter = begin(&self, from);
+    char *script = expand(&self, string_at(&self, config.script));
 
     /* The interpreter is given its own name, its arguments, the script, and what the user gave. The first two words,
      * argc and the launcher's name, make way; for the other words there is room in front. */
-    const char *arguments = string_at(config.arguments);
-    long before = count(arguments);
+    long before = 0;
+    for (const char *s = string_at(&self, config.arguments); *s; before++) while (*s++) ;
     long *block = to + before + 1;
-    move_block(from, block, &directory, known, buffer + PATH);
+    const char *invoked = (const char *)*value_of(self.aux, AT_EXECFN);
+    set_defaults(&self, from, block);
     char **environment = (char **)(block + 1 + *block + 1);
     const char **rest = (const char **)(block + 1 + (*block > 0)), **argv = rest - before - 2, **next = argv;
-
-    add_bytes(&script, directory.bytes, directory.length);
-    join(&script, string_at(config.script), known);
-    join(&directory, string_at(config.interpreter), known);
 
     /* A script that was started through a symlink beside it may want to know the symlink's name. */
     const char *name = invoked;
     for (const char *c = invoked; *c; c++) if (*c == '/') name = c + 1;
-    add(&other, script.bytes);
-    cut(&other, 1);
-    add(&other, name);
+    add(other, script);
+    char *end = other;
+    while (*end) end++;
+    add(before_name(other, end) + 1, name);
 
-    *next++ = directory.bytes;
-    for (; *arguments; arguments += length(arguments) + 1) *next++ = arguments;
-    *next = same_file(script.bytes, other.bytes) ? other.bytes : script.bytes;
-    die(directory.bytes, "cannot be started",
-        system_call(SYS_execve, (long)directory.bytes, (long)argv, (long)environment, 0, 0, 0));
+    *next++ = interpreter;
+    for (const char *s = string_at(&self, config.arguments); *s; ) {
+        *next++ = s;
+        while (*s++) ;
+    }
+    *next = same_file(script, other) ? other : script;
+    die(interpreter, ": cannot be started, error ", system_call4(SYS_execve, (long)interpreter, (long)argv, (long)environment, 0));
 }
+#pragma clang attribute pop

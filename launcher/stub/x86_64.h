@@ -4,13 +4,21 @@
 #include "config.h"
 
 #define MACHINE 62 /* EM_X86_64 */
+#define PAGE_SIZE(aux) 4096
 
 enum { SYS_write = 1, SYS_close = 3, SYS_mmap = 9, SYS_execve = 59, SYS_getcwd = 79, SYS_exit_group = 231,
        SYS_openat = 257, SYS_newfstatat = 262, SYS_readlinkat = 267, SYS_pread64 = 17 };
 
-static inline long system_call(long number, long a, long b, long c, long d, long e, long f)
+static inline __attribute__((always_inline)) long system_call4(long number, long a, long b, long c, long d)
 {
-    register long r10 __asm__("r10") = d, r8 __asm__("r8") = e, r9 __asm__("r9") = f;
+    register long r10 __asm__("r10") = d;
+    __asm__ volatile("syscall" : "+a"(number) : "D"(a), "S"(b), "d"(c), "r"(r10) : "rcx", "r11", "memory");
+    return number;
+}
+
+static inline __attribute__((always_inline)) long system_call6(long number, long a, long b, long c, long d, long e, long f)
+{
+    register long r8 __asm__("r8") = e, r9 __asm__("r9") = f, r10 __asm__("r10") = d;
     __asm__ volatile("syscall" : "+a"(number) : "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9) : "rcx", "r11", "memory");
     return number;
 }

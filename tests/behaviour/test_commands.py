@@ -67,6 +67,7 @@ def test_why_names_the_way(own: Builder) -> None:
 def test_run_becomes_the_program(own: Builder) -> None:
     assert own("run", RECIPES / "jq.py", "--", "-n", "1 + 1").stdout == "2\n"
     assert own("run", RECIPES / "jq.py", "--", "-n", '"x" | halt_error(7)', status=7).stderr.endswith("x")
+    assert own("run", RECIPES / "jq.py", "--program", "jq", "--", "-n", "1 + 2", "--tab").stdout == "3\n"
     assert "zlib has no program nope" in own("run", RECIPES / "zlib.py", "--program", "nope", status=1).stderr
 
 

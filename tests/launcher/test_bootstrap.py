@@ -15,8 +15,10 @@ from store.errors import Error
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 DIGESTS = {
-    "graft": "b3:432d6a6a8f0b96b060d4a2d4c4dcd15f65f6dc82d380b52fe7894154612c036f",
-    "script": "b3:36da328ee128b57e9453a051c040de59a98a893e01a3b4446b96f7bb177732ad",
+    "graft": "b3:fa6278034e8602c2520a3a9d8e2e00e07f991c00b715942329692da9cb7671da",
+    "defaults": "b3:faf5c3b53d1ea0bdb9a31c7cc1968f68b4616cfe780aa1e1c2d279aab21bdb54",
+    "script": "b3:47e405c77c035ce392a4a93b4b3edac9ef67ed682c43b5dc2684f45dff83a13f",
+    "apart": "b3:ee29e4a27a7b7253c1af9faa9c1b8be79df559a9495b02ff9a55e6f453bfaf99",
 }
 
 
@@ -44,11 +46,15 @@ def test_same_bytes_on_every_machine(builder: ModuleType, kind: str, monkeypatch
 
 def test_what_is_installed_is_what_the_sources_give() -> None:
     installed = bootstrap.load()
-    assert str(Digest.of(installed.graft)) == DIGESTS["graft"]
-    assert str(Digest.of(installed.script)) == DIGESTS["script"]
-    for stub in (installed.graft, installed.script):
+    for kind in bootstrap.KINDS:
+        stub = getattr(installed, kind)
+        assert str(Digest.of(stub)) == DIGESTS[kind]
         assert stub[: config.SIZE] == bytes(config.SIZE)
         assert stub[config.SIZE : config.SIZE + 4] == b"\xf3\x0f\x1e\xfa"  # endbr64: programs with IBT jump there
+
+
+def test_a_program_gets_two_kilobytes() -> None:
+    assert len(bootstrap.load().graft) - config.SIZE <= 2048
 
 
 def test_unknown_machine() -> None:

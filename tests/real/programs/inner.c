@@ -1,0 +1,2 @@
+/* A library that another one needs. */
+const char *inner(void) { return NAME; }

@@ -1,0 +1,72 @@
+"""Tools that change or look into launchers, from Debian's packages."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from launcher import bootstrap, elf, graft
+from launcher.graft import Wiring
+from tests.real.conftest import Places
+
+NAMES = ("kind-pie", "kind-fixed", "kind-lld", "kind-gold", "kind-mold")
+
+
+@pytest.mark.parametrize("words", [("strip",), ("strip", "--strip-debug"), ("objcopy", "--strip-unneeded")])
+@pytest.mark.parametrize("name", NAMES)
+def test_strip_leaves_a_working_program(places: Places, tmp_path: Path, name: str, words: tuple[str, ...]) -> None:
+    copy = tmp_path / "artifact"
+    shutil.copytree(places.launcher.artifact, copy, symlinks=True, copy_function=shutil.copy)
+    for path in (copy, copy / "bin", copy / "bin" / name):
+        path.chmod(0o755)
+    place = places.launcher.but(writable=((copy, "/work"),))
+    place.run(f"/usr/bin/{words[0]}", *words[1:], f"/work/bin/{name}", expect=0)
+    assert place.run(f"/work/bin/{name}", "x", expect=9) == places.native.run(name, "x")
+
+
+def test_valgrind_runs_a_launcher(places: Places) -> None:
+    """memcheck needs the interpreter's symbols (libc6-dbg), natively too."""
+    command = ("/usr/bin/valgrind", "-q", "--tool=none", "/artifact/bin/kind-pie", "x")
+    assert places.launcher.run(*command) == places.native.run(*command)
+    assert places.launcher.run(*command).status == 9
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_patchelf_leaves_a_working_program(places: Places, tmp_path: Path, name: str) -> None:
+    copy = tmp_path / "artifact"
+    shutil.copytree(places.launcher.artifact, copy, symlinks=True, copy_function=shutil.copy)
+    for path in (copy, copy / "bin", copy / "bin" / name):
+        path.chmod(0o755)
+    place = places.launcher.but(writable=((copy, "/work"),))
+    needed = place.run("/usr/bin/patchelf", "--print-needed", f"/work/bin/{name}", expect=0).out.splitlines()
+    assert needed[0] == "$ORIGIN/../.launch/x86_64-linux-gnu/lib/libm.so.6"
+    assert needed[-1] == "libc.so.6"
+
+
+@pytest.mark.parametrize("name", ["kind-pie", "kind-fixed", "kind-stripped", "kind-sectionless", "facts", "rg", "fzf"])
+def test_a_second_packing_gives_the_same_launcher(places: Places, name: str) -> None:
+    """Grafted again with the same wiring, and with another in between; and taken apart after strip."""
+    data = (places.launcher.artifact / "bin" / name).read_bytes()
+    machine_code = bootstrap.load()
+    read = elf.read(data)
+    assert read.launcher is not None
+    launch = b"$ORIGIN/../.launch/x86_64-linux-gnu/"
+    other = graft.graft(data, Wiring(launch + b"other", (), (b"$ORIGIN/elsewhere",), (b"A=b",)), machine_code)
+    changed = elf.read(other)
+    assert changed.launcher is not None
+    assert (changed.launcher.interpreter, changed.needed) == (launch + b"other", read.needed)
+    wiring = Wiring(launch + b"ld.so", (launch + b"lib/libc.so.6",), (launch + b"lib",))
+    again = graft.graft(data, wiring, machine_code)
+    assert graft.graft(other, wiring, machine_code) == again
+    assert graft.graft(again, wiring, machine_code) == again
+
+
+@pytest.mark.parametrize("words", [("readelf", "-W", "-h", "-l", "-S", "-s", "-d", "-n"), ("nm",), ("objdump", "-x")])
+def test_tools_that_look_into_launchers(places: Places, words: tuple[str, ...]) -> None:
+    for name in ("kind-pie", "kind-fixed", "kind-lld", "kind-gold"):
+        command = (f"/usr/bin/{words[0]}", *words[1:], f"/artifact/bin/{name}")
+        done = places.launcher.run(*command, expect=0)
+        assert done.out
+        assert done.err == places.native.run(*command).err
