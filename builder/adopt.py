@@ -127,7 +127,7 @@ def adopt(store: Store, wish: Wish, progress: Progress) -> tuple[Digest, Path]:
             seen = batch.add_manifest(machine.seen())
             batch.add_manifest(output)
             batch.add_manifest(artifact)
-            label = "this machine" if wish.root == Path("/") else f"the root {wish.root}"
+            label = "this machine" if wish.root == Path("/") else f"the root {show(os.fsencode(wish.root))}"
             links = {path: node.target for path, node in output.entries if type(node) is Symlink}
             for action, name, tree in (
                 (steps.machine_action(seen), label, seen),
@@ -221,7 +221,7 @@ class _Taking:
         place = b"bin/" + base(path)
         self.put(place, real, node)
         if script or kind is Kind.PROGRAM:
-            self.launchers.append(place.decode(errors="surrogateescape"))
+            self.launchers.append(place.decode(errors="backslashreplace"))
 
     def candidates(self, word: str) -> Iterator[bytes]:
         """The paths that a program's name may mean, the first first."""

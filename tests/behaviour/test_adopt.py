@@ -405,6 +405,17 @@ def test_variables_for_nobody(adopter: Builder, root: Path, small: Path) -> None
     put(small, "bin/app", probe())
     assert "--env gives bin/app a variable" in refused(adopter, small, "app", "--env", "A=1")
     assert "is not NAME=VALUE" in refused(adopter, root, "cat", "--env", "A", status=2)
+    for option in ("--env", "--lib", "--missing"):
+        assert "is not UTF-8" in refused(adopter, root, "cat", option, "A=\udcff", status=2)
+
+
+def test_names_that_are_no_text(adopter: Builder, small: Path, tmp_path: Path) -> None:
+    put(small, "bin/\udcff", probe())
+    put(small, "opt/\udcff", b"text")
+    image = small.rename(tmp_path / "\udcff")
+    made = adopt(adopter, image, "\udcff", "--file", "/opt/\udcff")
+    assert (made / "bin/\udcff").read_bytes() == probe()
+    assert (made / "opt/\udcff").read_text() == "text"
 
 
 def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
