@@ -14,6 +14,7 @@ from builder.progress import Progress
 from builder.record import record
 from launcher import bootstrap, pack
 from launcher import elf as elves
+from launcher.data import NoData, NoUse
 from launcher.elf import Kind
 from launcher.interpreter import NotForThisMachine
 from launcher.layout import BadElf
@@ -85,7 +86,7 @@ class Wish:
 
     ``programs`` are paths, or names to be found in ``search``, which is a PATH. ``files`` are paths of files and folders.
     All paths are below ``root``. ``libraries`` are sonames that the programs open by themselves, ``missing`` those that may
-    be missing.
+    be missing, ``data`` words of launcher.settings.DATA.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Wish:
     files: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
     environment: tuple[Default, ...] = ()
 
 
@@ -125,7 +127,7 @@ def adopt(store: Store, wish: Wish, progress: Progress) -> tuple[Digest, Path]:
             seen = batch.add_manifest(machine.seen())
             batch.add_manifest(output)
             batch.add_manifest(artifact)
-            label = "this machine" if wish.root == Path("/") else f"the root {wish.root}"
+            label = "this machine" if wish.root == Path("/") else f"the root {show(os.fsencode(wish.root))}"
             links = {path: node.target for path, node in output.entries if type(node) is Symlink}
             for action, name, tree in (
                 (steps.machine_action(seen), label, seen),
@@ -147,6 +149,12 @@ def _advised(error: Error) -> Error:
             )
         case pack.BadProgram(reason=NotForThisMachine()):
             error.hint = "Launchers are made for 64-bit programs of this CPU with glibc or musl."
+        case pack.AmbiguousLibrary():
+            error.hint = "Adopt the programs into two artifacts."
+        case NoData(word=word):
+            return Error(f"--data {word}: there is none", hint="Install the package that has it, or leave it out.")
+        case NoUse(word=word):
+            return Error(f"--data {word}: no program has a use for it", hint="Leave it out.")
         case pack.NoInterpreter():
             error.hint = "Adopt the interpreter too, as one more program."
         case pack.NoSuchProgram(path=path):
@@ -187,7 +195,8 @@ class _Taking:
             for program in [default.program] if default.program else self.launchers:
                 defaults.setdefault(program, {})[default.name] = default.value
         environment = tuple((program, tuple(variables.items())) for program, variables in defaults.items())
-        return Settings(environment=environment, dlopen=self.wish.libraries, missing=self.wish.missing)
+        wish = self.wish
+        return Settings(environment=environment, dlopen=wish.libraries, missing=wish.missing, data=wish.data)
 
     def program(self, word: str) -> None:
         path = next(self.candidates(word), None)
@@ -212,7 +221,7 @@ class _Taking:
         place = b"bin/" + base(path)
         self.put(place, real, node)
         if script or kind is Kind.PROGRAM:
-            self.launchers.append(place.decode(errors="surrogateescape"))
+            self.launchers.append(place.decode(errors="backslashreplace"))
 
     def candidates(self, word: str) -> Iterator[bytes]:
         """The paths that a program's name may mean, the first first."""

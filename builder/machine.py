@@ -17,7 +17,7 @@ from store.manifest import DIRECTORY, Directory, Manifest, Node, Symlink, show
 
 
 class NotReadable(Error):
-    """A file of the machine that this user may not read."""
+    """A file or directory of the machine that this user may not read."""
 
     def __init__(self, path: bytes) -> None:
         super().__init__(
@@ -59,9 +59,15 @@ class Machine:
         return self._seen[path]
 
     def names(self, path: bytes) -> list[bytes]:
-        """The names in the directory ``path``, sorted; none when there is no such directory."""
-        with self._directory(path) as fd:
-            return sorted(os.fsencode(name) for name in os.listdir(fd)) if fd is not None else []
+        """The names in the directory ``path``, sorted; none when there is no such directory. Raises NotReadable."""
+        with self._directory(path) as at:
+            if at is None:
+                return []
+            try:
+                with files.directory(".", at=at) as fd:
+                    return sorted(os.fsencode(name) for name in os.listdir(fd))
+            except PermissionError:
+                raise NotReadable(path) from None
 
     def below(self, path: bytes) -> Manifest:
         """What the directory ``path`` holds, as a tree of its own. Raises KeyError when there is no such directory."""
@@ -122,7 +128,8 @@ class Machine:
         fd = os.dup(self._fd)
         try:
             for name in filter(None, path.split(b"/")):
-                inner = files.open_directory(name, at=fd)
+                # To go through a directory is another permission than to read it.
+                inner = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
                 os.close(fd)
                 fd = inner
         except OSError as error:

@@ -16,6 +16,7 @@ import re
 from typing import TYPE_CHECKING
 
 from builder.commands import Context, say, say_json
+from launcher.settings import DATA
 
 if TYPE_CHECKING:
     from builder.adopt import Default
@@ -31,9 +32,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--file", action="append", default=[], metavar="PATH", help="a file or folder to take along: /usr/X becomes X"
     )
     parser.add_argument(
-        "--lib", action="append", default=[], metavar="SONAME", help="a library that the programs open by themselves"
+        "--lib", action="append", default=[], type=text, metavar="SONAME", help="a library that the programs open by themselves"
     )
-    parser.add_argument("--missing", action="append", default=[], metavar="SONAME", help="a library that may be missing")
+    parser.add_argument(
+        "--data", action="append", default=[], choices=DATA, help="what the C library and others read, taken along"
+    )
+    parser.add_argument(
+        "--missing", action="append", default=[], type=text, metavar="SONAME", help="a library that may be missing"
+    )
     parser.add_argument(
         "--env",
         action="append",
@@ -48,13 +54,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the artifact's name, version, digest and path as JSON")
 
 
-def variable(text: str) -> Default:
+def text(word: str) -> str:
+    """An argument that is text: names of files can be other bytes, and keys cannot."""
+    if not word.isascii() and any("\ud800" <= letter <= "\udfff" for letter in word):
+        raise argparse.ArgumentTypeError(f"{word!r} is not UTF-8")
+    return word
+
+
+def variable(word: str) -> Default:
     """An argument that gives a program, or all of them, a variable."""
     from builder.adopt import Default
 
-    match = _VARIABLE.fullmatch(text)
+    match = _VARIABLE.fullmatch(text(word))
     if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE or PROGRAM:NAME=VALUE")
+        raise argparse.ArgumentTypeError(f"{word!r} is not NAME=VALUE or PROGRAM:NAME=VALUE")
     program = match["program"] or ""
     return Default(f"bin/{program}" if program and "/" not in program else program, match["name"], match["value"])
 
@@ -79,6 +92,7 @@ def run(options: argparse.Namespace, context: Context) -> int:
         files=tuple(options.file),
         libraries=tuple(options.lib),
         missing=tuple(options.missing),
+        data=tuple(options.data),
         environment=tuple(options.env),
     )
     store = context.store()

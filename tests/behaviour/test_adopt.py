@@ -70,11 +70,14 @@ def adopt(builder: Builder, root: Path, *words: str) -> Path:
 
 
 def example(builder: Builder, root: Path, name: str, tmp_path: Path) -> Path:
-    """A folder that holds the artifact of an example of the documentation, as /opt/it, and no other program."""
+    """A folder that holds the artifact of an example of the documentation, and no other program."""
     words = COMMANDS[name]
     assert words[:2] == ["builder", "adopt"]
-    made = Path(builder(*words[1:], "--root", root, "--no-link").stdout.strip())
-    bare = tmp_path / "bare"
+    return alone(Path(builder(*words[1:], "--root", root, "--no-link").stdout.strip()), tmp_path / "bare")
+
+
+def alone(made: Path, bare: Path) -> Path:
+    """The folder ``bare``, which holds an artifact as /opt/it, and no other program."""
     shutil.copytree(made, bare / "opt" / "it", symlinks=True)
     # git and perl do not start without the first, and git makes no object without the second.
     put(bare, "dev/null", b"")
@@ -263,6 +266,22 @@ def test_libraries_by_name(adopter: Builder, root: Path) -> None:
     assert (more / ".launch/x86_64-linux-gnu/lib/libz.so.1").exists()
 
 
+def test_data(adopter: Builder, root: Path, small: Path, tmp_path: Path) -> None:
+    """git converts a message with the modules of iconv that came along, and cannot without."""
+    git, author = Path("/opt/it/bin/git"), {"EMAIL": "ann@localhost", "HOME": "/", "GIT_TEMPLATE_DIR": ""}
+    for number, words in enumerate(((), ("--data", "iconv"))):
+        bare = alone(adopt(adopter, root, "git", *words), tmp_path / str(number))
+        (bare / "text").write_bytes("für".encode("latin1"))
+        assert start(git, "init", "-q", "/work", env=author, root=bare) == (0, [])
+        old = ("-C", "/work", "-c", "i18n.commitEncoding=ISO-8859-1", "-c", "user.name=ann")
+        status, lines = start(git, *old, "commit", "-q", "--allow-empty", "-F", "/text", env=author, root=bare)
+        assert status == 0, lines
+        assert start(git, "-C", "/work", "log", "--format=%s", root=bare) == (0, ["für" if words else "f\udcfcr"])
+    assert "error: --data timezones: there is none" in refused(adopter, root, "cat", "--data", "timezones")
+    put(small, "bin/app", probe())
+    assert "error: --data iconv: no program has a use" in refused(adopter, small, "app", "--data", "iconv")
+
+
 def test_variables(adopter: Builder, root: Path) -> None:
     made = adopt(
         adopter, root, "env", "printenv", "true", "--env", "env:A=1", "--env", "B={root}/x=y:z", "--env", "bin/true:C="
@@ -386,23 +405,40 @@ def test_variables_for_nobody(adopter: Builder, root: Path, small: Path) -> None
     put(small, "bin/app", probe())
     assert "--env gives bin/app a variable" in refused(adopter, small, "app", "--env", "A=1")
     assert "is not NAME=VALUE" in refused(adopter, root, "cat", "--env", "A", status=2)
+    for option in ("--env", "--lib", "--missing"):
+        assert "is not UTF-8" in refused(adopter, root, "cat", option, "A=\udcff", status=2)
+
+
+def test_names_that_are_no_text(adopter: Builder, small: Path, tmp_path: Path) -> None:
+    put(small, "bin/\udcff", probe())
+    put(small, "opt/\udcff", b"text")
+    image = small.rename(tmp_path / "\udcff")
+    made = adopt(adopter, image, "\udcff", "--file", "/opt/\udcff")
+    assert (made / "bin/\udcff").read_bytes() == probe()
+    assert (made / "opt/\udcff").read_text() == "text"
 
 
 def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     put(tmp_path / "root", "closed", b"text")
+    put(tmp_path / "root", "folder/file", b"text")
     (tmp_path / "root/closed").chmod(0)
+    (tmp_path / "root/folder").chmod(0o111)
     was = os.geteuid()
     with Store(tmp_path / "store").batch() as batch, files.directory(tmp_path / "root") as fd:
         machine = Machine(fd, batch)
         if was == 0:
             os.seteuid(65534)  # root may read everything
         try:
-            with pytest.raises(NotReadable) as caught:
+            with pytest.raises(NotReadable, match="/closed may not be read"):
                 machine.get(b"closed")
+            with pytest.raises(NotReadable, match="/folder may not be read"):
+                machine.names(b"folder")
         finally:
             os.seteuid(was)
-    assert caught.value.message == "/closed may not be read"
+        # It may be gone through.
+        assert isinstance(machine.get(b"folder/file"), File)
+    (tmp_path / "root/folder").chmod(0o755)
 
 
 def test_a_file_that_changes_meanwhile(tmp_path: Path) -> None:
