@@ -13,7 +13,7 @@ from pathlib import Path
 from builder import lockfile, steps, tools
 from builder.imports_key import import_action
 from builder.lockfile import Lock
-from builder.recipe import PLATFORMS, BadRecipe, Buildable, Local, Recipe, Source, System, closure
+from builder.recipe import HOST, PLATFORMS, BadRecipe, Buildable, Local, Recipe, Source, System, closure
 from builder.steps import Part
 from launcher import bootstrap
 from launcher.settings import Settings
@@ -162,7 +162,7 @@ class Known:
 
 def can_check(recipe: Recipe) -> bool:
     """Whether the programs of ``recipe`` run on this machine."""
-    return recipe.platform == tools.SYSTEM.platform
+    return recipe.platform == HOST
 
 
 def artifact_path(store: Store, built: Built) -> Path:

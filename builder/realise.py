@@ -17,7 +17,7 @@ from builder.fetch import Fetcher
 from builder.imports import Import, import_archives
 from builder.known import Built, Known, artifact_path, can_check, inputs, local_tree, pack_settings, read_lock, wins
 from builder.progress import Progress
-from builder.recipe import BadRecipe, Buildable, Local, Recipe, Source, System, closure
+from builder.recipe import HOST, BadRecipe, Buildable, Local, Recipe, Source, System, closure
 from builder.record import record
 from builder.steps import heading
 from launcher import bootstrap, pack
@@ -219,11 +219,11 @@ class Realiser:
 
     def _make_recipe(self, recipe: Recipe, executor: Executor) -> None:
         label = heading(recipe)
-        if steps.runs_on(recipe) != tools.SYSTEM.platform:
+        if steps.runs_on(recipe) != HOST:
             raise BadRecipe(
                 f"{recipe.name} has to be built on {steps.runs_on(recipe)}",
                 recipe.position,
-                hint=f"Give it a System for {tools.SYSTEM.platform} as well, whose programs its script runs.",
+                hint=f"Give it a System for {HOST} as well, whose programs its script runs.",
             )
         root = self._merge(recipe)
         action = steps.build_action(recipe, root)

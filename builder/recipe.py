@@ -13,6 +13,8 @@ from store.errors import Error
 
 # With what Debian calls them.
 PLATFORMS = {"x86_64-linux": "amd64", "aarch64-linux": "arm64"}
+# That of the machines that the builder runs on, and of what it runs itself (builder/tools.lock).
+HOST = "x86_64-linux"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9+._-]*\Z")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.~_-]*\Z")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from builder.lockfile import Lock
-from builder.recipe import Local, Recipe, Source, System
+from builder.recipe import HOST, Local, Recipe, Source, System
 from launcher import machines
 from launcher.machines import Machine
 from launcher.settings import Settings
@@ -104,9 +104,8 @@ def merge_action(parts: Iterable[Part], wins: Mapping[str, str]) -> Action:
 
 
 def runs_on(recipe: Recipe) -> str:
-    """The platform of the machine that builds ``recipe``: another than its own if it has a system for another."""
-    others = (item.platform for item in recipe.inputs if isinstance(item, System) and item.platform != recipe.platform)
-    return next(others, recipe.platform)
+    """The platform of the machine that builds ``recipe``: the builder's own, if the recipe has a system for that."""
+    return HOST if any(isinstance(item, System) and item.platform == HOST for item in recipe.inputs) else recipe.platform
 
 
 def place(recipe: Recipe, item: Recipe | System) -> str:

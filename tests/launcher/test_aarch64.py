@@ -118,3 +118,38 @@ def test_without_proc(built: tuple[Path, Path], tmp_path: Path) -> None:
         shutil.copytree(source, tmp_path / name, symlinks=True)
     status, lines = start(Path("/qemu/bin/qemu-aarch64"), "/arm64/bin/ls", "/", root=tmp_path)
     assert (status, lines) == (0, ["arm64", "qemu"])
+
+
+def test_a_program_for_another_machine_is_refused(shared_store: Path, tmp_path: Path) -> None:
+    """Each is named, with what can be done: one of this machine in an artifact for aarch64, and the other way round."""
+    command = Builder(shared_store, environment(shared_store))
+    for platform, source, told in (
+        ("aarch64-linux", "/bin/true", "bin/it: a 64-bit program for X86_64 with the interpreter /lib64/ld-linux-x86-64.so.2"),
+        (
+            "x86_64-linux",
+            "/sysroot/bin/true",
+            "bin/it: a 64-bit program for AARCH64 with the interpreter /lib/ld-linux-aarch64.so.1",
+        ),
+    ):
+        name = f"foreign_{platform.partition('-')[0]}"
+        recipe = tmp_path / f"{name}.py"
+        recipe.write_text(
+            "from builder import Recipe\nfrom tests.debian import arm64, emulator\n"
+            f"recipe = Recipe(name={name!r}, version='1', about='a test', platform={platform!r}, "
+            f"inputs=(emulator.recipe, arm64.system), script='mkdir -p $OUT$PREFIX/bin; cp {source} $OUT$PREFIX/bin/it')\n"
+        )
+        failed = command("build", "--no-link", recipe, status=1)
+        assert told in failed.stderr
+        assert "hint: An artifact holds 64-bit programs for the CPU of its recipe's platform" in failed.stderr
+
+
+def test_nothing_here_builds_for_another_machine_by_itself(shared_store: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "lonely.py"
+    recipe.write_text(
+        "from builder import Recipe\nfrom tests.debian import arm64\n"
+        "recipe = Recipe(name='lonely', version='1', about='a test', platform='aarch64-linux', "
+        "inputs=(arm64.system,), script='true')\n"
+    )
+    failed = Builder(shared_store, environment(shared_store))("build", "--no-link", recipe, status=1)
+    assert "lonely has to be built on aarch64-linux" in failed.stderr
+    assert "hint: Give it a System for x86_64-linux as well" in failed.stderr
