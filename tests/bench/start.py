@@ -116,7 +116,7 @@ def ways(folder: Path, name: str, words: tuple[str, ...], store: Store) -> dict[
         "launcher": [str(folder / "bin" / f"{name}.launcher")],
         "wrapper in C": [str(compiled)],
         "wrapper in shell": [str(shell)],
-        "bubblewrap": [str(bwrap / "bin" / "bwrap"), "--ro-bind", "/", "/", str(kernel)],
+        "bubblewrap": [str(bwrap / "bin" / "bwrap"), "--dev-bind", "/", "/", str(kernel)],
     }
     if importlib.util.find_spec("exodus_bundler"):
         found["exodus"] = [str(exodus(folder, kernel, place))]
