@@ -1,7 +1,7 @@
 /* Starts programs in turns and tells how long each took, from the call that makes the process until it has ended:
  *   start ROUNDS COMMAND...
- * where a COMMAND is words with the byte 1 between them. Prints a line a round: nanoseconds for each command. Every second
- * round goes backwards, for what runs after something else finds other caches. */
+ * where a COMMAND is words with the byte 1 between them. Prints a line a round: nanoseconds for each command. Each round has
+ * an order of its own, for what runs after something else finds other caches. */
 
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -41,19 +41,22 @@ int main(int argc, char **argv)
 {
     static char *words[MOST_COMMANDS][MOST_WORDS];
     static long taken[MOST_COMMANDS];
+    static int order[MOST_COMMANDS];
     int rounds = atoi(argv[1]), count = argc - 2;
     if (count > MOST_COMMANDS) return 1;
     for (int c = 0; c < count; c++) {
         int n = 0;
+        order[c] = c;
         for (char *word = strtok(argv[c + 2], "\1"); word && n < MOST_WORDS - 1; word = strtok(NULL, "\1")) words[c][n++] = word;
     }
     int null = open("/dev/null", O_RDWR), out = dup(1);
     dup2(null, 0), dup2(null, 1);
     for (int round = 0; round < rounds; round++) {
-        for (int n = 0; n < count; n++) {
-            int c = round % 2 ? count - 1 - n : n;
-            taken[c] = run(words[c]);
+        for (int n = count - 1; n > 0; n--) {
+            int other = random() % (n + 1), command = order[n];
+            order[n] = order[other], order[other] = command;
         }
+        for (int n = 0; n < count; n++) taken[order[n]] = run(words[order[n]]);
         for (int c = 0; c < count; c++) dprintf(out, "%ld%c", taken[c], c < count - 1 ? ' ' : '\n');
     }
 }
