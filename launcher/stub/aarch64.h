@@ -24,9 +24,6 @@ static inline __attribute__((always_inline)) long system_call4(long number, long
     return x0;
 }
 
-#define TEXT_OF_(x) #x
-#define TEXT_OF(x) TEXT_OF_(x)
-
 /* As on x86-64; here x0 has to be zero at the end. The first instruction is one that branches may lead to (BTI). */
 __asm__(".section .config, \"a\"\n"
         ".globl config\n"

@@ -41,4 +41,8 @@ struct config {
 _Static_assert(sizeof(struct config) == SIZE, "launcher/config.py has the same layout");
 _Static_assert(offsetof(struct config, room) == ROOM_AT, "the assembler reads it here");
 
+/* A number above as the assembler reads it. */
+#define TEXT_OF_(x) #x
+#define TEXT_OF(x) TEXT_OF_(x)
+
 extern const struct config config __attribute__((visibility("hidden")));

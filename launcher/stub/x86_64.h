@@ -23,9 +23,6 @@ static inline __attribute__((always_inline)) long system_call6(long number, long
     return number;
 }
 
-#define TEXT_OF_(x) #x
-#define TEXT_OF(x) TEXT_OF_(x)
-
 /* The kernel leaves argc, argv, the environment and the auxiliary vector at the stack pointer. launch() is given where
  * they are and where they are to be, `room` bytes lower, and returns where to go on with the stack pointer there. rdx
  * has to be zero then: it is a function for atexit(). */
