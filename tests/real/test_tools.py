@@ -34,7 +34,7 @@ def test_valgrind_runs_a_launcher(places: Places) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_patchelf_leaves_a_working_program(places: Places, tmp_path: Path, name: str) -> None:
+def test_patchelf_reads_launchers(places: Places, tmp_path: Path, name: str) -> None:
     copy = tmp_path / "artifact"
     shutil.copytree(places.launcher.artifact, copy, symlinks=True, copy_function=shutil.copy)
     for path in (copy, copy / "bin", copy / "bin" / name):
