@@ -16,6 +16,8 @@ from store.errors import Error
 from store.manifest import DIRECTORY, Directory, File, Manifest, Node, Symlink, show
 from store.store import MissingBlob, Store
 
+MOST_TRIES = 100
+
 
 class NotATree(Error):
     """Something in a directory that a manifest cannot hold: a device, a socket, a named pipe."""
@@ -78,13 +80,24 @@ class _Checkout:
                 self.duplicate(source, name, at, 0o755 if node.executable else 0o644)
                 return
             try:
-                os.link(source, name, src_dir_fd=self.blobs, dst_dir_fd=at, follow_symlinks=False)
+                self.link(source, name, at)
             except OSError as error:
                 if not files.is_link_limit(error):
                     raise
                 self.duplicate(source, name, at, 0o555 if node.executable else 0o444)
         except FileNotFoundError:
             raise MissingBlob(node.blob) from None
+
+    def link(self, source: str, name: bytes, at: int) -> None:
+        # Another process may give the name its own copy between the kernel's look-up and the link: then the file that was
+        # found has no name any more, and link(2) says ENOENT although there has been a blob of this name all the time.
+        for _ in range(MOST_TRIES):
+            try:
+                os.link(source, name, src_dir_fd=self.blobs, dst_dir_fd=at, follow_symlinks=False)
+                return
+            except FileNotFoundError:
+                os.stat(source, dir_fd=self.blobs, follow_symlinks=False)
+        self.duplicate(source, name, at, 0o555 if source.endswith(".x") else 0o444)
 
     def duplicate(self, source: str, name: bytes, at: int, mode: int) -> None:
         reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.blobs)
