@@ -23,6 +23,13 @@ from store.digest import Digest
 from store.manifest import File, Manifest
 from store.store import Store
 
+# As typing has it, whose import would take a twentieth of a build that has nothing to do.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object
+
 
 class MissingLock(BadRecipe):
     """A system whose lock file is not there, or was made for other packages; ``path`` is where it belongs."""
@@ -62,15 +69,26 @@ def read_lock(system: System) -> Lock:
     return lock
 
 
+class Elsewhere(Protocol):
+    """Who may know what this store does not."""
+
+    def result(self, action: Action) -> Digest | None:
+        """What came of an action, which this store then knows too, or None."""
+
+    def bring(self, tree: Digest) -> bool:
+        """Bring the bytes of a known tree here. False: that cannot be."""
+
+
 class Known:
-    """Looks results up.
+    """Looks results up: here, and then ``elsewhere``.
 
     A result says what the outcome was, not that its bytes are here: a collection may have taken them. Whoever needs the
     bytes asks ``held``.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, elsewhere: Elsewhere | None = None) -> None:
         self.store = store
+        self.elsewhere = elsewhere
         # Only what is known is kept: the rest may come to be.
         self._trees: dict[str, Digest] = {}
         self._roots: dict[str, Digest] = {}
@@ -78,12 +96,18 @@ class Known:
     def tree_of(self, action: Action) -> Digest | None:
         """The output of an action that was done before, or None."""
         result = self.store.read_result(action.digest)
-        return None if result is None else result.output
+        if result is None:
+            return None if self.elsewhere is None else self.elsewhere.result(action)
+        return result.output
 
     def held(self, action: Action) -> Digest | None:
         """The same, if the store has all of its bytes."""
         digest = self.tree_of(action)
-        return digest if digest is not None and self.store.holds(self.store.read_manifest(digest)) else None
+        return digest if digest is not None and self.has(digest) else None
+
+    def has(self, tree: Digest) -> bool:
+        """Whether the bytes of a known tree are here, now that whoever has them was asked."""
+        return self.store.holds(self.store.read_manifest(tree)) or (self.elsewhere is not None and self.elsewhere.bring(tree))
 
     def source(self, source: Source | Local) -> Digest | None:
         """The tree of a source. One that lies beside the recipe is always known."""

@@ -15,7 +15,7 @@ from builder.archives import usr_merged
 from builder.execute import Executor
 from builder.fetch import Fetcher
 from builder.imports import Import, import_archives
-from builder.known import Built, Known, artifact_path, can_check, inputs, local_tree, pack_settings, read_lock, wins
+from builder.known import Built, Elsewhere, Known, artifact_path, can_check, inputs, local_tree, pack_settings, read_lock, wins
 from builder.progress import Progress
 from builder.recipe import HOST, BadRecipe, Buildable, Local, Recipe, Source, System, closure
 from builder.record import record
@@ -43,13 +43,16 @@ class Options:
 class Realiser:
     """One run of the builder."""
 
-    def __init__(self, store: Store, fetcher: Fetcher, progress: Progress, options: Options) -> None:
+    def __init__(
+        self, store: Store, fetcher: Fetcher, progress: Progress, options: Options, elsewhere: Elsewhere | None = None
+    ) -> None:
         self.store = store
         self.progress = progress
         self.options = options
         self.fetcher = fetcher
         self.cancel = threading.Event()
-        self.known = Known(store)
+        self.elsewhere = elsewhere
+        self.known = Known(store, elsewhere)
 
     def run(self, targets: Sequence[Buildable]) -> list[Built]:
         """Make every target, and give what came of each, in their order. The first failure stops all."""
@@ -59,7 +62,7 @@ class Realiser:
             bwrap = self._bubblewrap()
             executor = Executor(self.store, bwrap, self.options.jobs, self.cancel)
             self._in_order(wanted, lambda item: self._realise(item, executor))
-        known = Known(self.store)
+        known = Known(self.store, self.elsewhere)
         results = []
         for item in targets:
             built = known.built(item)
@@ -104,7 +107,7 @@ class Realiser:
         if target and built.artifact and artifacts.is_there(artifact_path(self.store, built)):
             return True
         needed = built.artifact if target and built.artifact is not None else built.tree
-        return self.store.holds(self.store.read_manifest(needed))
+        return self.known.has(needed)
 
     def explain(self, targets: Sequence[Buildable]) -> list[tuple[Buildable, str, int]]:
         """What ``run`` would do to each recipe, and how many bytes it would fetch for it, as far as is known before."""
@@ -239,7 +242,7 @@ class Realiser:
 
     def _merge(self, recipe: Recipe) -> Digest:
         # Not what this run knew before: an input that was built again may have given something else.
-        parts = Known(self.store).parts(recipe)
+        parts = Known(self.store, self.elsewhere).parts(recipe)
         assert parts is not None, recipe
         action = steps.merge_action(parts, wins(recipe))
         digest = self.known.held(action)

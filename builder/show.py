@@ -17,7 +17,17 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 # What a verb is called when it is over, and whether its units are bytes.
-_DONE = {"fetch": "fetched", "import": "imported", "merge": "merged", "build": "built", "pack": "packed", "check": "checked"}
+_DONE = {
+    "fetch": "fetched",
+    "import": "imported",
+    "merge": "merged",
+    "build": "built",
+    "pack": "packed",
+    "check": "checked",
+    "push": "pushed",
+    "pull": "pulled",
+    "collect": "collected",
+}
 _REFRESH = 8  # a second
 _LARGE, _LONG = 20_000_000, 3.0  # bytes, seconds: downloads worth a line of their own
 
@@ -67,7 +77,7 @@ class _Task:
 
     def amount(self) -> str:
         """How far it is, for people."""
-        if self.verb not in ("fetch", "import"):
+        if self.verb not in ("fetch", "import", "push", "pull"):
             return ""
         return f"{size(self.done)} of {size(self.total)}" if self.total else size(self.done) if self.done else ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cmp_to_key
 from itertools import zip_longest
 
 _PARTS = re.compile(r"([^0-9]*)([0-9]*)")
@@ -14,6 +15,9 @@ def compare(one: str, two: str) -> int:
     if first[0] != second[0]:
         return -1 if first[0] < second[0] else 1
     return _compare(first[1], second[1]) or _compare(first[2], second[2])
+
+
+sort_key = cmp_to_key(compare)
 
 
 def satisfies(version: str, relation: str, wanted: str) -> bool:

@@ -18,6 +18,7 @@ from store.digest import Digest
 from store.errors import Error
 from store.manifest import File, Manifest
 from store.result import Result
+from store.signing import Signed
 from store.store import Store
 
 CHUNK = 1 << 20
@@ -29,6 +30,15 @@ class TooLarge(Error):
     def __init__(self, limit: int) -> None:
         super().__init__(f"a file of more than {limit} bytes")
         self.limit = limit
+
+
+class WrongBytes(Error):
+    """Bytes that came under another digest than their own, and were not kept."""
+
+    def __init__(self, expected: Digest, actual: Digest) -> None:
+        super().__init__(f"bytes with the digest {actual.short} instead of {expected.short}")
+        self.expected = expected
+        self.actual = actual
 
 
 class Batch:
@@ -84,6 +94,24 @@ class Batch:
             os.close(fd)
         self._seal(name, executable)
         self._keep(stage, place, name)
+
+    def add_expected(self, chunks: Iterable[bytes], node: File) -> None:
+        """Add the blob of ``node`` from its bytes in pieces. Raises WrongBytes, and keeps nothing, when they are others."""
+        hasher, name = blake3(), self._new_name()
+        fd = self._create(name)
+        try:
+            for chunk in chunks:
+                hasher.update(chunk)
+                files.write_all(fd, chunk)
+            digest = Digest(hasher.digest())
+            if digest != node.blob:
+                raise WrongBytes(node.blob, digest)
+        except BaseException:
+            os.unlink(name, dir_fd=self._fd)
+            raise
+        finally:
+            os.close(fd)
+        self._place_blob(name, digest, node.size, node.executable)
 
     def add_stream(self, chunks: Iterable[bytes], *, executable: bool = False, limit: int = 1 << 40) -> File:
         """Add a blob from its bytes in pieces. Raises TooLarge at more than ``limit`` bytes in all."""
@@ -159,6 +187,11 @@ class Batch:
         """Add, or replace, what came of an action."""
         self._write(self._results, self._store.result_path(result.action), result.encode())
 
+    def add_signature(self, signed: Signed) -> None:
+        """Add what a key says of a result, which is in the store or in this batch. It is not verified here."""
+        place = self._store.signature_path(signed.statement.result.action, signed.signer)
+        self._write(self._results, place, signed.encode())
+
     def commit(self) -> None:
         """Give everything its name. Can be called more than once, to save what there is so far."""
         stages = (self._blobs, self._manifests, self._results)
@@ -184,7 +217,7 @@ class Batch:
         try:
             os.rename(name, place, src_dir_fd=self._fd)
         except FileNotFoundError:
-            place.parent.mkdir(exist_ok=True)
+            place.parent.mkdir(exist_ok=True, parents=True)
             os.rename(name, place, src_dir_fd=self._fd)
 
 

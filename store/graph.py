@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from store.action import Action
@@ -76,8 +76,10 @@ class Graph:
         """The newest step that brought ``tree`` in from outside."""
         return next((step for step in self._by_output.get(tree, []) if not step.inputs), None)
 
-    def behind(self, trees: Iterable[Digest]) -> tuple[set[Digest], list[Step]]:
-        """``trees`` and all trees that they were made of or checked with, and the steps on the way."""
+    def behind(
+        self, trees: Iterable[Digest], *, through: Callable[[Step], bool] = lambda _: True
+    ) -> tuple[set[Digest], list[Step]]:
+        """``trees`` and all trees that they were made of or checked with, and the steps on the way that ``through`` takes."""
         seen: set[Digest] = set()
         way: list[Step] = []
         waiting = list(trees)
@@ -86,7 +88,7 @@ class Graph:
             if tree in seen:
                 continue
             seen.add(tree)
-            for step in self._by_output.get(tree, []):
+            for step in filter(through, self._by_output.get(tree, [])):
                 way.append(step)
                 waiting.extend(digest for _, digest in step.inputs)
         return seen, way

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from store.batch import Batch
 
-FOLDERS = ("blobs", "manifests", "results", "artifacts", "downloads", "roots", "logs", "locks", "tmp")
+FOLDERS = ("blobs", "manifests", "results", "artifacts", "downloads", "roots", "logs", "locks", "tmp", "signatures")
 
 
 class NoStore(Error):
@@ -64,7 +64,8 @@ class Store:
         """Open the store at ``root``, and make it when it is not there. Raises NoStore."""
         self.root = Path(os.path.abspath(root))
         self.durable = durable
-        if not (self.root / "tmp").is_dir():
+        # The one that is made last: an older builder's store may lack it.
+        if not (self.root / FOLDERS[-1]).is_dir():
             self._create()
 
     def _create(self) -> None:
@@ -94,6 +95,11 @@ class Store:
     def result_path(self, action: Digest) -> Path:
         """Where the result of an action is."""
         return self._place("results", action)
+
+    def signature_path(self, action: Digest, signer: str) -> Path:
+        """Where the signature is that the key ``signer`` made over the result of an action."""
+        place = self._place("signatures", action)
+        return place.with_name(f"{place.name}-{signer}")
 
     def log_path(self, action: Digest) -> Path:
         """Where the output of a build goes while it runs, and stays."""

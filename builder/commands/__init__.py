@@ -9,6 +9,11 @@ from pathlib import Path
 
 from store.store import Store
 
+# As typing has it, whose import would take a twentieth of a build that has nothing to do.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from builder.sharing import Sharing
+
 COMMANDS = {
     "build": "build recipes into artifacts",
     "adopt": "make an artifact of programs that are on this machine",
@@ -19,6 +24,11 @@ COMMANDS = {
     "info": "say what an artifact is, and what each of its programs is",
     "tree": "list what an artifact holds, and where each piece came from",
     "why": "say why an artifact holds a library or file",
+    "push": "push artifacts to a remote",
+    "pull": "pull artifacts from a remote",
+    "remote": "name the places that artifacts are pushed to and pulled from",
+    "key": "make keys, and choose whom to trust",
+    "sign": "sign what was built here",
     "gc": "remove what nothing needs any more",
     "check": "look for damage in the store",
     "completion": "print a shell's completion script",
@@ -48,6 +58,12 @@ class Context:
         """The user's configuration file, which need not be there."""
         home = Path(self.environment.get("HOME") or "/")
         return Path(self.environment.get("XDG_CONFIG_HOME") or home / ".config") / "builder" / "config.toml"
+
+    def sharing(self) -> Sharing:
+        """The user's keys and remotes."""
+        from builder.sharing import Sharing
+
+        return Sharing(self.config_path.parent)
 
 
 def say(text: str) -> None:

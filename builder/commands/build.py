@@ -6,6 +6,7 @@ one a line; all else goes to standard error.
 examples:
   builder build recipes/crystal.py         then: result/bin/crystal --version
   builder build recipes/jq.py recipes/hello.py -j 2
+  builder build recipes/jq.py --from ours  takes what a trusted key has signed, and builds the rest
   builder build recipes/jq.py --json | jq -r '.artifacts[].path'
 """
 
@@ -28,6 +29,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipes", nargs="+", metavar="RECIPE", help="a recipe file, such as recipes/hello.py")
     parser.add_argument(
         "-j", "--jobs", type=positive, metavar="N", help="how many recipes to build at once (default: the cores)"
+    )
+    parser.add_argument(
+        "--from",
+        dest="sources",
+        action="append",
+        default=[],
+        metavar="REMOTE",
+        help="take results that a trusted key has signed from this remote instead of building",
     )
     parser.add_argument("-o", "--out-link", default="result", metavar="PATH", help="the link's name (default: result)")
     parser.add_argument("--no-link", action="store_true", help="make no link: a collection may take the artifact")
@@ -67,6 +76,7 @@ def run(options: argparse.Namespace, context: Context) -> int:
                 keep_failed=options.keep_failed,
                 rebuild=frozenset(item.name for item in targets) if options.rebuild else frozenset(),
                 parallel=options.jobs,
+                sources=options.sources,
             ) as maker:
                 built = maker.run(targets)
         rows: list[tuple[Built, Path | None, Path | None]] = []

@@ -6,14 +6,18 @@ import contextlib
 import gc
 import os
 from collections.abc import Iterator, Sequence
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from builder import mirrors, show
 from builder.commands import Context
 from builder.fetch import Fetcher
+from builder.progress import Progress
 from builder.realise import Options, Realiser
 from builder.recipe import Buildable
 from store.store import Store
+
+if TYPE_CHECKING:
+    from builder.substitutes import Substitutes
 
 
 class Step(TypedDict):
@@ -39,14 +43,31 @@ def realiser(
     keep_failed: bool = False,
     rebuild: frozenset[str] = frozenset(),
     parallel: int | None = None,
+    sources: Sequence[str] = (),
 ) -> Iterator[Realiser]:
-    """One run of the builder, with its progress shown for as long as the with block lasts."""
+    """One run of the builder, with its progress shown for as long as the with block lasts.
+
+    ``sources`` are remotes to take results from, before those that are for all builds.
+    """
     gc.enable()
     store.sweep()
     options = Options(parallel=parallel or cores(), jobs=cores(), rebuild=rebuild, keep_failed=keep_failed)
     with show.progress(verbose=verbose) as progress:
         places = mirrors.find(context.config_path, context.environment)
-        yield Realiser(store, Fetcher(store, places, progress), progress, options)
+        yield Realiser(
+            store, Fetcher(store, places, progress), progress, options, _elsewhere(store, context, progress, sources)
+        )
+
+
+def _elsewhere(store: Store, context: Context, progress: Progress, sources: Sequence[str]) -> Substitutes | None:
+    sharing = context.sharing()
+    named = [entry.name for entry in sharing.remotes() if entry.builds]
+    specs = list(dict.fromkeys([*sources, *named]))
+    if not specs:
+        return None
+    from builder.substitutes import Substitutes
+
+    return Substitutes(store, [sharing.open(spec) for spec in specs], sharing.trust_policy(), progress)
 
 
 def explain(store: Store, context: Context, targets: Sequence[Buildable]) -> list[Step]:
