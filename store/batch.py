@@ -48,6 +48,7 @@ class Batch:
         self._store = store
         self._fd = fd
         self._lock = threading.Lock()
+        self._committing = threading.Lock()
         self._count = 0
         # By place in the store: the name in the workspace. One dictionary a stage, in the order that they get names.
         self._blobs: dict[Path, str] = {}
@@ -193,7 +194,11 @@ class Batch:
         self._write(self._results, place, signed.encode())
 
     def commit(self) -> None:
-        """Give everything its name. Can be called more than once, to save what there is so far."""
+        """Give everything its name. Can be called more than once, by any thread, to save what there is so far."""
+        with self._committing:
+            self._commit()
+
+    def _commit(self) -> None:
         stages = (self._blobs, self._manifests, self._results)
         with self._lock:
             # All at one moment: what another thread adds meanwhile might be a result whose blobs came too late for this time.

@@ -81,12 +81,14 @@ def push(store: Store, place: Remote, load: Load, *, again: bool = False, report
     manifests = [(folder, store.read_manifest(tree)) for folder, tree in load.trees]
     with ThreadPoolExecutor(THREADS) as pool, store.workspace() as folder:
         known = {} if again else inventory(place, pool)
-        sender = _Sender(store, place, folder, done, report)
+        sender = _Sender(store, place, folder, done, report, again=again)
         wanted = {node.blob: node for _, manifest in manifests for node in unique(manifest)}
         places: dict[Digest, Place] = {}
         for _ in range(MOST_ROUNDS):
             # Not only at the start: what is condemned after the last look is safe for longer than the rest takes.
-            lost = set(read_condemned(place)) | _gone(place, {known[blob].parcel for blob in wanted if blob in known})
+            lost = (set() if again else set(read_condemned(place))) | _gone(
+                place, {known[blob].parcel for blob in wanted if blob in known}
+            )
             places = {blob: known[blob] for blob in wanted if blob in known and known[blob].parcel not in lost}
             if len(places) == len(wanted):
                 break
@@ -119,7 +121,7 @@ def _all(pool: ThreadPoolExecutor, jobs: Iterable[Callable[[], None]]) -> None:
 
 def _manifest(store: Store, sender: _Sender, tree: Digest) -> None:
     key = remote.manifest_key(tree)
-    if not sender.place.has([key])[0]:
+    if sender.again or not sender.place.has([key])[0]:
         sender.write(key, compress(store.read_manifest(tree).encode()))
 
 
@@ -134,14 +136,14 @@ def _pointer(sender: _Sender, signed: Signed, newest: bool) -> None:
 
 
 def inventory(place: Remote, pool: ThreadPoolExecutor) -> dict[Digest, Place]:
-    """What the remote says it has, and where. Raises RemoteError."""
+    """What the remote says it has, and where. Raises RemoteError. A damaged list counts as none: then more is sent."""
 
     def read(key: str) -> Inventory:
         data = place.read(key, MAX_OBJECT)
         try:
             return Inventory(()) if data is None else Inventory.decode(data)
-        except BadRecord as error:
-            raise Lying(place.name, key, error.message) from None
+        except BadRecord:
+            return Inventory(())
 
     known: dict[Digest, Place] = {}
     for found in pool.map(read, [item.key for item in place.objects(remote.INVENTORIES)]):
@@ -169,7 +171,8 @@ class _Open:
 
 
 class _Sender:
-    def __init__(self, store: Store, place: Remote, folder: Path, done: Pushed, report: Report) -> None:
+    def __init__(self, store: Store, place: Remote, folder: Path, done: Pushed, report: Report, *, again: bool) -> None:
+        self.again = again
         self.store = store
         self.place = place
         self.folder = folder
@@ -231,7 +234,7 @@ class _Sender:
                     filling.size += len(filler)
                     digest = Digest(filling.hasher.digest())
             key = remote.parcel_key(digest)
-            if not self.place.has([key])[0]:
+            if self.again or not self.place.has([key])[0]:
                 self.write(key, filling.path, filling.size)
         finally:
             filling.path.unlink(missing_ok=True)

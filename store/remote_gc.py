@@ -16,7 +16,7 @@ from store import codec, pull, push, remote
 from store.digest import Digest
 from store.errors import Error
 from store.parcels import MAX_OBJECT, Condemned, Inventory, Waybill
-from store.remote import NotThere, Object, Remote, RemoteError
+from store.remote import Lying, NotThere, Object, Remote, RemoteError
 from store.result import Result
 from store.signing import Signed
 
@@ -103,7 +103,7 @@ class _Collection:
         try:
             return Signed.decode(data)
         except Error as error:
-            raise remote.Lying(self.place.name, key, error.message) from None
+            raise Lying(self.place.name, key, error.message) from None
 
     def newest(
         self, bills: dict[str, Waybill], objects: dict[str, Object], signed: Iterable[Signed]
@@ -126,7 +126,12 @@ class _Collection:
         """Remove the parcels whose time has come, and condemn others. Gives how many of each."""
         place = self.place
         before = next((item.modified for item in place.objects("") if item.key == remote.CONDEMNED), None)
-        condemned = set(push.read_condemned(place))
+        written = before is not None
+        try:
+            condemned = set(push.read_condemned(place))
+        except Lying:
+            # Nobody can have relied on what it said. It is written anew, and its time begins now.
+            condemned, before = set(), None
         due = before is not None and before <= now - self.grace
         gone: list[Object] = []
         waiting: list[Digest] = []
@@ -142,7 +147,7 @@ class _Collection:
         if not self.dry_run:
             self.forget({Digest.parse(item.key.rpartition("/")[2]) for item in gone}, pool)
         self.remove_objects(gone)
-        if not self.dry_run and (due or before is None) and (waiting or before is not None):
+        if not self.dry_run and (due or before is None) and (waiting or written):
             place.write(remote.CONDEMNED, Condemned(tuple(sorted(waiting, key=lambda parcel: parcel.raw))).encode())
         return len(gone), len(waiting)
 

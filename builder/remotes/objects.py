@@ -8,15 +8,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import obstore
 from obstore.exceptions import BaseError
-from obstore.store import ClientConfig, HTTPStore, RetryConfig, S3Store
+from obstore.store import HTTPStore, S3Store
 
 from builder.mirrors import show
 from store.remote import NotThere, Object, RemoteError
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
 
 THREADS = 16
 PIECE = 1 << 20

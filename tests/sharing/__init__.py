@@ -1,0 +1,1 @@
+"""Tests of sharing: what travels, who is believed, and what a remote can do."""
