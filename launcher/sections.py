@@ -5,6 +5,9 @@ loaded libraries through ``.dynamic``, and the moment when that list is complete
 as the function is that interpreters call at that moment. So a launcher has sections for its new parts; the program's own
 parts of those names get others; ``.interp``, in which gdb would find the host's interpreter, too; and the program's first
 instruction gets that symbol.
+
+patchelf would move ``.dynamic`` away from where the launcher knows it to be. It asks for ``.dynsym`` by name when it moves
+something, and not before: so that has another name too, and patchelf gives up with the file unchanged.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from dataclasses import dataclass
 from launcher.layout import (
     SHF_ALLOC,
     SHT_DYNAMIC,
+    SHT_DYNSYM,
     SHT_NOBITS,
     SHT_PROGBITS,
     SHT_STRTAB,
@@ -26,9 +30,10 @@ from launcher.layout import (
     read_sections,
 )
 
-# What the sections of the program are called once others have their names.
-_RENAMED = {name: b".launcher.was" + name for name in (b".dynamic", b".dynstr", b".interp")}
-_WAS = {new: (old, kind) for (old, new), kind in zip(_RENAMED.items(), (SHT_DYNAMIC, SHT_STRTAB, SHT_PROGBITS), strict=True)}
+# The sections of the program that are called otherwise in a launcher, and of what type they are without it.
+_TYPES = {b".dynamic": SHT_DYNAMIC, b".dynstr": SHT_STRTAB, b".interp": SHT_PROGBITS, b".dynsym": SHT_DYNSYM}
+_RENAMED = {name: b".launcher.was" + name for name in _TYPES}
+_WAS = {new: (old, _TYPES[old]) for old, new in _RENAMED.items()}
 LABELS = (b".launcher", b".dynstr", b".dynamic", b".launcher.memory")
 LOADED = b"_dl_debug_state"
 _FUNCTION = 0x12  # STB_GLOBAL, STT_FUNC
@@ -104,8 +109,10 @@ def of_launcher(sections: Sections, new: Sequence[Section], entry: int) -> Secti
         called = sections.name(section)
         link = count + 1 if old_strings and section.link == old_strings else section.link
         if called in _RENAMED and section.flags & SHF_ALLOC:
-            section = dataclasses.replace(section, name=name(_RENAMED[called]), type=SHT_PROGBITS)
-            link = 0
+            section = dataclasses.replace(section, name=name(_RENAMED[called]))
+            # Tools that look for a type are to find the launcher's own ones; but the symbols are still the program's.
+            if section.type != SHT_DYNSYM:
+                section, link = dataclasses.replace(section, type=SHT_PROGBITS), 0
         headers.append(dataclasses.replace(section, link=link))
     for label, section in zip(LABELS, new, strict=True):
         link = count + 1 if section.type == SHT_DYNAMIC else 0
@@ -142,7 +149,7 @@ def of_program(sections: Sections, is_added: Callable[[int], bool]) -> Sections:
         elif called in _WAS:
             # strip and the linker share endings between names, so that one of them may have no name to itself.
             old, kind = _WAS[called]
-            link = old_strings if kind == SHT_DYNAMIC else 0
+            link = old_strings if kind in (SHT_DYNAMIC, SHT_DYNSYM) else 0
             headers[n] = dataclasses.replace(section, name=names.find(b"\0" + old + b"\0") + 1, type=kind, link=link)
         else:
             headers[n] = dataclasses.replace(section, link=link)
