@@ -15,25 +15,6 @@ from tests.real.places import Place
 NAMES = ("kind-pie", "kind-fixed", "kind-lld", "kind-gold", "kind-mold")
 
 
-@pytest.mark.parametrize("words", [("strip",), ("strip", "--strip-debug"), ("objcopy", "--strip-unneeded")])
-@pytest.mark.parametrize("name", NAMES)
-def test_strip_leaves_a_working_program(places: Places, tmp_path: Path, name: str, words: tuple[str, ...]) -> None:
-    copy = tmp_path / "artifact"
-    shutil.copytree(places.launcher.artifact, copy, symlinks=True, copy_function=shutil.copy)
-    for path in (copy, copy / "bin", copy / "bin" / name):
-        path.chmod(0o755)
-    place = places.launcher.but(writable=((copy, "/work"),))
-    place.run(f"/usr/bin/{words[0]}", *words[1:], f"/work/bin/{name}", expect=0)
-    assert place.run(f"/work/bin/{name}", "x", expect=9) == places.native.run(name, "x")
-
-
-def test_valgrind_runs_a_launcher(places: Places) -> None:
-    """memcheck needs the interpreter's symbols (libc6-dbg), natively too."""
-    command = ("/usr/bin/valgrind", "-q", "--tool=none", "/artifact/bin/kind-pie", "x")
-    assert places.launcher.run(*command) == places.native.run(*command)
-    assert places.launcher.run(*command).status == 9
-
-
 @pytest.fixture
 def copied(places: Places, tmp_path: Path) -> Place:
     """The launchers, with a copy at /work whose programs can be changed."""
@@ -43,6 +24,32 @@ def copied(places: Places, tmp_path: Path) -> Place:
         if not path.is_symlink():
             path.chmod(0o755)
     return places.launcher.but(writable=((copy, "/work"),))
+
+
+@pytest.mark.parametrize("words", [("strip",), ("strip", "--strip-debug"), ("objcopy", "--strip-unneeded")])
+@pytest.mark.parametrize("name", NAMES)
+def test_strip_leaves_a_working_program(places: Places, copied: Place, name: str, words: tuple[str, ...]) -> None:
+    copied.run(f"/usr/bin/{words[0]}", *words[1:], f"/work/bin/{name}", expect=0)
+    assert copied.run(f"/work/bin/{name}", "x", expect=9) == places.native.run(name, "x")
+
+
+def test_valgrind_runs_a_launcher(places: Places) -> None:
+    """memcheck needs the interpreter's symbols (libc6-dbg), natively too."""
+    command = ("/usr/bin/valgrind", "-q", "--tool=none", "/artifact/bin/kind-pie", "x")
+    assert places.launcher.run(*command) == places.native.run(*command)
+    assert places.launcher.run(*command).status == 9
+
+
+@pytest.mark.parametrize("name", ["busy", "busy-fixed", "busy-stripped"])
+def test_perf_finds_the_names_in_a_launcher_and_its_libraries(places: Places, tmp_path: Path, name: str) -> None:
+    """By the processor's time: a virtual machine may have no counters. Only what a user may see of its own process."""
+    place = places.launcher.but(writable=((tmp_path, "/work"),))
+    record = ("/usr/bin/perf", "record", "-q", "-e", "cpu-clock:u", "-F", "2000", "-o", "/work/data", "--")
+    place.run(*record, f"/artifact/bin/{name}", expect=0)
+    report = ("/usr/bin/perf", "report", "--stdio", "-q", "-i", "/work/data", "--sort", "dso,symbol", "--percent-limit", "5")
+    lines = [line.split() for line in place.run(*report, expect=0).out.splitlines() if line.strip()]
+    found = {(words[1], words[words.index("[.]") + 1]) for words in lines}
+    assert {(name, "mix"), ("libc.so.6", "random")} <= found
 
 
 LAUNCH = "$ORIGIN/../.launch/x86_64-linux-gnu/lib"
