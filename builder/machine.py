@@ -15,6 +15,9 @@ from store.digest import Digest
 from store.errors import Error
 from store.manifest import DIRECTORY, Directory, Manifest, Node, Symlink, show
 
+# What the kernel says where a program finds nothing, and looks on: EACCES is of a directory that may not be entered.
+_NOTHING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES)
+
 
 class NotReadable(Error):
     """A file or directory of the machine that this user may not read."""
@@ -83,7 +86,12 @@ class Machine:
             if at is None:
                 raise Changed(path)
             name = path.rpartition(b"/")[2]
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
+            try:
+                fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
+            except OSError as error:
+                if error.errno not in _NOTHING:
+                    raise
+                raise Changed(path) from None
             with open(fd, "rb") as file:
                 data = file.read()
         if Digest.of(data) != digest:
@@ -108,15 +116,18 @@ class Machine:
                 return None
             try:
                 mode = os.stat(name, dir_fd=at, follow_symlinks=False).st_mode
-                if stat.S_ISLNK(mode):
-                    return Symlink(os.readlink(name, dir_fd=at))
-                if stat.S_ISDIR(mode):
-                    return DIRECTORY
-                if not stat.S_ISREG(mode):
-                    return None
-                node = self._batch.copy_file(name, at=at, executable=bool(mode & 0o111))
-            except FileNotFoundError:
+            except OSError as error:
+                if error.errno not in _NOTHING:
+                    raise
                 return None
+            if stat.S_ISLNK(mode):
+                return Symlink(os.readlink(name, dir_fd=at))
+            if stat.S_ISDIR(mode):
+                return DIRECTORY
+            if not stat.S_ISREG(mode):
+                return None
+            try:
+                node = self._batch.copy_file(name, at=at, executable=bool(mode & 0o111))
             except PermissionError:
                 raise NotReadable(path) from None
         self._places.setdefault(node.blob, path)
@@ -134,7 +145,7 @@ class Machine:
                 fd = inner
         except OSError as error:
             os.close(fd)
-            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES):
+            if error.errno not in _NOTHING:
                 raise
             yield None
             return

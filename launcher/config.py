@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from launcher.layout import BadElf, read_string
 
 MAGIC = b"launcher"
-FORMAT = 2
+FORMAT = 3
 ORIGIN = b"$ORIGIN"
 PATH = 4096
 # The fixed part, in the order of struct config.
-_FORM = struct.Struct("<8s III iii ii iiIii I Iii")
+_FORM = struct.Struct("<8s III iii ii iiIii Iii")
 SIZE = _FORM.size
 MAX_SIZE = 1 << 24
 _PLACES = range(-(1 << 31), 1 << 31)
@@ -29,7 +29,6 @@ class Graft:
     headers: int = 0
     dynamic: int = 0
     strings: int = 0
-    names: int = 0
     was_headers: int = 0
     was_interp: int = 0
     was_dynamic: int = 0

@@ -140,7 +140,6 @@ def graft(data: bytes, wiring: Wiring, bootstrap: Bootstrap) -> bytes:
         headers=headers,
         dynamic=dynamic,
         strings=strings,
-        names=len(linked.names),
         was_headers=len(program.segments),
         was_interp=next(segment.address for segment in program.segments if segment.type == PT_INTERP),
         was_dynamic=next(segment.address for segment in program.segments if segment.type == PT_DYNAMIC),
@@ -195,7 +194,7 @@ def _make_room(segments: list[Segment]) -> list[Segment]:
 
 @dataclass(frozen=True, slots=True)
 class _Linked:
-    """A dynamic section: its entries, the string table, and the texts of the first entries, which have ORIGIN in them."""
+    """A dynamic section: its entries, the string table, and the texts of the entries before DT_DEBUG, with ORIGIN in them."""
 
     entries: list[Dynamic]
     strings: bytes
@@ -221,15 +220,15 @@ def _link(program: _Program, wiring: Wiring) -> _Linked:
     for tag, text in wanted:
         entries.append(Dynamic(tag, len(strings) + len(added)))
         added.extend(text + b"\0")
+    # It ends what the launcher reads: their number would be wrong once patchelf has removed one.
+    entries.append(Dynamic(DT_DEBUG, 0))
     for entry in own:
-        if entry.tag in (DT_RPATH, DT_RUNPATH):
+        if entry.tag in (DT_RPATH, DT_RUNPATH, DT_DEBUG):
             continue
         # A path would be looked up on the host. It was resolved when the artifact was packed.
         if entry.tag == DT_NEEDED and b"/" in read_string(strings, entry.value):
             continue
         entries.append(entry)
-    if DT_DEBUG not in first:
-        entries.append(Dynamic(DT_DEBUG, 0))
     return _Linked(entries, strings + bytes(added), [text for _, text in wanted])
 
 

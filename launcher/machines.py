@@ -26,8 +26,3 @@ MACHINES = (X86_64, AARCH64)
 def named(name: str) -> Machine | None:
     """The machine that ``uname -m`` calls so."""
     return next((machine for machine in MACHINES if machine.name == name), None)
-
-
-def numbered(number: int) -> Machine | None:
-    """The machine of this number in ELF files."""
-    return next((machine for machine in MACHINES if machine.number == number), None)

@@ -5,6 +5,10 @@ loaded libraries through ``.dynamic``, and the moment when that list is complete
 as the function is that interpreters call at that moment. So a launcher has sections for its new parts; the program's own
 parts of those names get others; ``.interp``, in which gdb would find the host's interpreter, too; and the program's first
 instruction gets that symbol.
+
+patchelf would move ``.dynamic`` away from where the launcher knows it to be. It asks for ``.gnu.version_r`` by name when it
+moves something, and not before: so that has another name too, and patchelf gives up with the file unchanged. Programs for
+musl have no versions; there it is ``.dynsym``, in which perf, going by names too, finds what stripped programs export.
 """
 
 from __future__ import annotations
@@ -26,9 +30,12 @@ from launcher.layout import (
     read_sections,
 )
 
-# What the sections of the program are called once others have their names.
-_RENAMED = {name: b".launcher.was" + name for name in (b".dynamic", b".dynstr", b".interp")}
-_WAS = {new: (old, kind) for (old, new), kind in zip(_RENAMED.items(), (SHT_DYNAMIC, SHT_STRTAB, SHT_PROGBITS), strict=True)}
+# The sections of the program that are called otherwise in a launcher: those of which the launcher has its own, with their
+# types, which tools go by as well; and those that patchelf asks for, the better one first.
+_REPLACED = {b".dynamic": SHT_DYNAMIC, b".dynstr": SHT_STRTAB, b".interp": SHT_PROGBITS}
+_GUARDS = (b".gnu.version_r", b".dynsym")
+_RENAMED = {name: b".launcher.was" + name for name in (*_REPLACED, *_GUARDS)}
+_WAS = {new: old for old, new in _RENAMED.items()}
 LABELS = (b".launcher", b".dynstr", b".dynamic", b".launcher.memory")
 LOADED = b"_dl_debug_state"
 _FUNCTION = 0x12  # STB_GLOBAL, STT_FUNC
@@ -99,13 +106,16 @@ def of_launcher(sections: Sections, new: Sequence[Section], entry: int) -> Secti
 
     count = len(sections.headers)
     old_strings = sections.index(b".dynstr")
-    headers = []
+    guard = next((sections.index(name) for name in _GUARDS if sections.index(name)), 0)
+    headers: list[Section] = []
     for section in sections.headers:
         called = sections.name(section)
         link = count + 1 if old_strings and section.link == old_strings else section.link
-        if called in _RENAMED and section.flags & SHF_ALLOC:
+        if called in _REPLACED and section.flags & SHF_ALLOC:
             section = dataclasses.replace(section, name=name(_RENAMED[called]), type=SHT_PROGBITS)
             link = 0
+        elif guard and len(headers) == guard:
+            section = dataclasses.replace(section, name=name(_RENAMED[called]))
         headers.append(dataclasses.replace(section, link=link))
     for label, section in zip(LABELS, new, strict=True):
         link = count + 1 if section.type == SHT_DYNAMIC else 0
@@ -141,8 +151,9 @@ def of_program(sections: Sections, is_added: Callable[[int], bool]) -> Sections:
             headers[n] = _NONE
         elif called in _WAS:
             # strip and the linker share endings between names, so that one of them may have no name to itself.
-            old, kind = _WAS[called]
-            link = old_strings if kind == SHT_DYNAMIC else 0
+            old = _WAS[called]
+            kind = _REPLACED.get(old, section.type)
+            link = old_strings if kind == SHT_DYNAMIC else link
             headers[n] = dataclasses.replace(section, name=names.find(b"\0" + old + b"\0") + 1, type=kind, link=link)
         else:
             headers[n] = dataclasses.replace(section, link=link)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from store import codec
 
 # What packing does with the same input. It is in the key of every packing action: a change repacks, and builds nothing.
-VERSION = 3
+VERSION = 5
 
 # What of the input root a recipe can have bundled besides libraries; launcher/data.py says what each word brings.
 DATA = ("certificates", "iconv", "locales", "names", "timezones")

@@ -8,14 +8,14 @@
 #include <stdint.h>
 
 #define MAGIC "launcher"
-#define SIZE 76          /* of the structure, for the assembler */
+#define SIZE 72          /* of the structure, for the assembler */
 #define ROOM_AT 16       /* the offset of `room`, for the assembler */
 #define ORIGIN "$ORIGIN" /* in a string: the launcher's own directory, as the interpreter writes it too */
 #define PATH 4096        /* bytes: the longest path that Linux takes, with its NUL */
 
 struct config {
     char magic[8];
-    uint32_t format;      /* 2 */
+    uint32_t format;      /* 3 */
     uint32_t size;        /* bytes, from the start of this structure to the end of its strings */
     uint32_t room;        /* bytes of stack for pointers: to the defaults, and a script's arguments; a multiple of 16 */
     int32_t memory;       /* place: zeroed memory for all strings that have ORIGIN in them; first the interpreter's path */
@@ -30,9 +30,8 @@ struct config {
     int32_t entry;        /* place: where the program's own code begins */
     int32_t table;        /* place: the program headers that the interpreter is to see */
     uint32_t headers;     /* how many there are */
-    int32_t dynamic;      /* place: the dynamic section */
+    int32_t dynamic;      /* place: the dynamic section; up to DT_DEBUG, its entries have ORIGIN in their strings */
     int32_t strings;      /* place: the dynamic string table */
-    uint32_t names;       /* how many entries of the dynamic section, the first ones, have ORIGIN in their strings */
     uint32_t was_headers; /* how many program headers there were before the graft: with the next two, what undoes it */
     int32_t was_interp;   /* place: the path in the program's own PT_INTERP */
     int32_t was_dynamic;  /* place: the program's own dynamic section */

@@ -4,9 +4,11 @@
 
 #include "image.h"
 
+enum { DT_DEBUG = 21 };
+
 struct dynamic { uint64_t tag, value; }; /* Elf64_Dyn */
 
-/* The names that the graft added to the dynamic section begin with ORIGIN. The interpreter would ask /proc for it, which
+/* The names that the graft added to the dynamic section, in front of DT_DEBUG, begin with ORIGIN. The interpreter would ask /proc for it, which
  * takes long and may not be there; so it is told. Only where the directory has a byte in its name that means something
  * to the interpreter are the names left as they are. */
 static void name_libraries(struct self *self)
@@ -19,7 +21,7 @@ static void name_libraries(struct self *self)
         }
     struct dynamic *d = (struct dynamic *)string_at(self, self->config->dynamic);
     char *strings = string_at(self, self->config->strings);
-    for (uint32_t n = self->config->names; n--; d++) d->value = expand(self, strings + d->value) - strings;
+    for (; d->tag != DT_DEBUG; d++) d->value = expand(self, strings + d->value) - strings;
 }
 
 __attribute__((used)) uint64_t launch(long *from, long *to)

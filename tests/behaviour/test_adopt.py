@@ -356,6 +356,7 @@ def refused(builder: Builder, root: Path, *words: str, status: int = 1) -> str:
 
 def test_what_is_no_program(adopter: Builder, root: Path) -> None:
     assert "error: there is no program nothing\nhint: Give its path" in refused(adopter, root, "nothing")
+    assert "error: there is no program aaa" in refused(adopter, root, "a" * 300)
     assert "there is no program /usr/bin/nothing" in refused(adopter, root, "/usr/bin/nothing")
     assert "/usr/share is a folder, and not a program" in refused(adopter, root, "/usr/share")
     assert "/etc/debian_version is a file that cannot be started" in refused(adopter, root, "/etc/debian_version")
@@ -422,6 +423,8 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     put(tmp_path / "root", "closed", b"text")
     put(tmp_path / "root", "folder/file", b"text")
+    put(tmp_path / "root", "shut/folder/file", b"text")
+    (tmp_path / "root/shut").chmod(0o444)
     (tmp_path / "root/closed").chmod(0)
     (tmp_path / "root/folder").chmod(0o111)
     was = os.geteuid()
@@ -434,11 +437,17 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
                 machine.get(b"closed")
             with pytest.raises(NotReadable, match="/folder may not be read"):
                 machine.names(b"folder")
+            # A program that looks for a library there finds nothing, and looks on.
+            assert machine.get(b"shut/file") is None
+            assert machine.get(b"shut/folder/file") is None
+            with pytest.raises(NotReadable, match="/shut may not be read"):
+                machine.names(b"shut")
         finally:
             os.seteuid(was)
         # It may be gone through.
         assert isinstance(machine.get(b"folder/file"), File)
     (tmp_path / "root/folder").chmod(0o755)
+    (tmp_path / "root/shut").chmod(0o755)
 
 
 def test_a_file_that_changes_meanwhile(tmp_path: Path) -> None:
@@ -450,6 +459,9 @@ def test_a_file_that_changes_meanwhile(tmp_path: Path) -> None:
         assert isinstance(node, File)
         assert machine.read(node.blob) == b"text"
         put(tmp_path / "root", "folder/file", b"next")
+        with pytest.raises(Changed):
+            machine.read(node.blob)
+        (tmp_path / "root/folder/file").unlink()
         with pytest.raises(Changed):
             machine.read(node.blob)
 

@@ -16,14 +16,14 @@ from store.errors import Error
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 DIGESTS = {
-    "graft-x86_64": "b3:fa6278034e8602c2520a3a9d8e2e00e07f991c00b715942329692da9cb7671da",
-    "defaults-x86_64": "b3:faf5c3b53d1ea0bdb9a31c7cc1968f68b4616cfe780aa1e1c2d279aab21bdb54",
-    "script-x86_64": "b3:47e405c77c035ce392a4a93b4b3edac9ef67ed682c43b5dc2684f45dff83a13f",
-    "apart-x86_64": "b3:ee29e4a27a7b7253c1af9faa9c1b8be79df559a9495b02ff9a55e6f453bfaf99",
-    "graft-aarch64": "b3:ebf9a8eb15128248e88e84c6320c3d7a627ad913033211ac00092944c8c371e6",
-    "defaults-aarch64": "b3:b3fec66f7501a23d42be6b667c54cdbba57a433e59fc3616d0638892345ee75e",
-    "script-aarch64": "b3:c0f2121d15eaaa0e2c178b77ef7cb13e6fcd38e8ca5c36c258f50df9f5b03e2e",
-    "apart-aarch64": "b3:d565ded77cade3d34949a56fe1d5d5684f255a7d58f0203e67ce4e233ad3d8d4",
+    "graft-x86_64": "b3:d12e044d666d48185bd0b29d378515aa00b32e8c31f8cabfa911f7c2c758bbc1",
+    "defaults-x86_64": "b3:61caf11fcca80e7da28612901584c0cf45e5ebabc4741f04032ac409fe053e72",
+    "script-x86_64": "b3:5be46c9784fe56ea093a45a9523e4573e1b9d6b13dc33c71583581524f9f917e",
+    "apart-x86_64": "b3:b7fddf64c1878355dce940de467c0bd77c2840d9eff149a61ebaaeea6fe85e3b",
+    "graft-aarch64": "b3:619221083de3ad6801d7b9ee6e756e8f8dea4288066b5490e9e5f9128f832376",
+    "defaults-aarch64": "b3:3ffec33a7a8905268b4df361bb035ba546464da9b7a07dac57288289eb451ec9",
+    "script-aarch64": "b3:9f14f3e9c043681c6b89719a4cdb0bcac49dbe21f96b1d9de9f064037a43c476",
+    "apart-aarch64": "b3:9f73471166f219141f87b4438b8b6fb70042b7ef7ac3e2c63aeb0abbca9d458d",
 }
 FIRST = {"x86_64": b"\xf3\x0f\x1e\xfa", "aarch64": b"\x5f\x24\x03\xd5"}  # endbr64, bti c: where branches may lead to
 

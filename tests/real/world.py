@@ -10,7 +10,7 @@ recipe = System(
     packages=(
         *toolchain.essential,
         *("g++", "gcc", "libc6-dev", "lld", "mold", "musl-dev", "musl-tools"),
-        *("bubblewrap", "busybox", "gdb-minimal", "patchelf", "strace", "valgrind"),
+        *("bubblewrap", "busybox", "gdb-minimal", "linux-perf", "patchelf", "strace", "valgrind"),
         # Rust: ripgrep, fd. Go with cgo: fzf and gocryptfs (fixed), age (PIE); age-keygen is a Go PIE that needs no library.
         *("age", "fd-find", "fzf", "gocryptfs", "ripgrep"),
     ),
