@@ -173,6 +173,7 @@ class Executor:
             return subprocess.run([str(self.bwrap), *sandbox.arguments(box)], env={}, cwd="/", check=False).returncode
 
     def _run(self, box: Sandbox, log: Path, say: Callable[[str], None]) -> Outcome:
+        self.store.use("logs", log.name)
         fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         lines = _Lines(say)
         try:
@@ -184,6 +185,7 @@ class Executor:
 
     def _keep(self, folder: Path, name: str) -> None:
         place = self.store.root / "tmp" / name
+        self.store.use("tmp", name)
         with files.directory(place.parent) as fd:
             files.remove_tree(name, at=fd)
         place.mkdir(mode=0o700)

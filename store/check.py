@@ -65,9 +65,9 @@ def check(store: Store, report: Report = _no_report) -> list[Finding]:
 
     ``report`` is called with the bytes of blobs read so far and in all, by any thread. A tree that is known and not held
     (see store.collect) is as it should be; one that a root or a folder in ``artifacts/`` stands for has to be whole.
-    Builders may work meanwhile, collections are kept away.
+    Builders may work meanwhile; a collection is waited for, and none begins.
     """
-    with store.in_use():
+    with store.uncollected():
         return sorted(_Check(store, report).run())
 
 

@@ -146,6 +146,26 @@ def test_a_store_that_cannot_be_made(builder: Builder, tmp_path: Path) -> None:
     assert "cannot use the store" in done.stderr
 
 
+def test_named_roots_and_why_they_count(own: Builder) -> None:
+    place = own.store.parent
+    own("root", "add", "release", "jq")
+    rows = {row["name"]: row for row in json.loads(own("root", "list", "--json").stdout)}
+    assert rows["release"]["path"].endswith("-jq-1.7.1")
+    assert rows["release"]["digest"] == rows[str(place / "result-jq")]["digest"]
+    (place / "result-jq").rename(place / "aside")
+    text = own("root", "list").stdout
+    assert "does not count: the link was moved or deleted" in text
+    assert json.loads(own("gc", "--dry-run", "--json").stdout)["artifacts"] == []
+    (place / "aside").rename(place / "result-jq")
+    own("root", "remove", "release")
+    assert "there is no root 'release'" in own("root", "remove", "release", status=1).stderr
+    assert "builder root add NAME ARTIFACT" in own("root", "add", "release", status=2).stderr
+    assert "a size is needed" in own("gc", "--free", "much", status=2).stderr
+    assert "a time is needed" in own("gc", "--keep-younger", "30", status=2).stderr
+    told = json.loads(own("gc", "--dry-run", "--json", "--free", "0", "--keep-newest", "2").stdout)
+    assert (told["bytes"], told["artifacts"], told["blobs"]) == (told["bytes"], [], 0)
+
+
 def test_zz_collection_keeps_what_links_lead_to(own: Builder) -> None:
     """Last in this module: it leaves the store empty."""
     place = own.store.parent
