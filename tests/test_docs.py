@@ -185,7 +185,7 @@ def test_json_of_the_store(tmp_path: Path) -> None:
     place = store.blob_path(node.blob, executable=False)
     place.chmod(0o644)
     place.write_bytes(b"wrong")
-    findings = json.loads(command("check", "--json", status=1).stdout)
+    findings = json.loads(command("check", "--json", status=3).stdout)
     assert {finding["kind"] for finding in findings["findings"]} == {"corrupt blob", "wrong mode"}
     shape(documented_json("check"), findings, "check")
 
