@@ -212,7 +212,8 @@ class _Removal:
 
     def run(self) -> Collected:
         with self.moment():
-            self.living.use(("tree", one.artifact.hex) for one in running(self.store))
+            pass  # what builds use, to begin with
+        self.use_running()
         self.living.use(("tree", digest.hex) for digest in self.spared())
         gone: list[Folder] = []
         counts = dict.fromkeys(("roots", "results", "manifests", "blobs", "logs", "downloads", "tmp"), 0)
@@ -242,7 +243,7 @@ class _Removal:
         seen: dict[str, int] = {}
         for folder, digest, started in dead:
             seen[folder.name] = seen.get(folder.name, 0) + 1
-            if seen[folder.name] <= self.keep.newest or started > now - self.keep.younger:
+            if seen[folder.name] <= self.keep.newest or (self.keep.younger and started > now - self.keep.younger):
                 spared.add(digest)
         goals = [self.keep.free] if self.keep.free is not None else []
         if self.keep.max_size is not None:
@@ -302,11 +303,17 @@ class _Removal:
     @contextlib.contextmanager
     def moment(self) -> Iterator[None]:
         """What builds say that they use until now stays, and they say no more until the end of the with block."""
+        self.living.use(self.leases.new())  # most of it before anybody has to wait: manifests may be large
         with self.store.lock(lease.GATE):
             self.living.use(self.leases.new())
             yield
         # flock(2) is not fair: without a pause, who waits may do so until the end of the collection.
         time.sleep(0 if self.dry_run else 0.0005)
+
+    def use_running(self) -> None:
+        """Artifacts that processes use stay."""
+        found = running(self.store, besides=self.living.of("artifacts"))
+        self.living.use(("tree", one.artifact.hex) for one in found)
 
     def results(self) -> int:
         """Results go from the last step to the first, so that one that a build finds still has all that is behind it."""
@@ -321,9 +328,7 @@ class _Removal:
 
     def folders(self) -> list[Folder]:
         gone = []
-        with self.moment():
-            # Once more, for a program may have been started since.
-            self.living.use(("tree", one.artifact.hex) for one in running(self.store))
+        self.use_running()  # once more, for a program may have been started since
         for folder in sorted(artifacts.folders(self.store), key=str):
             if self.living.has("artifacts", str(folder)):
                 continue

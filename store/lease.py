@@ -74,7 +74,7 @@ class Leases:
         self._read: dict[str, int] = {}
 
     def new(self) -> Iterator[tuple[str, str]]:
-        """The lines (kind, name) that were not read before. To be asked in a moment of the collection."""
+        """The lines (kind, name) that were not read before. In a moment of the collection, these are all there are."""
         for name in _names(self._locks):
             done = self._read.get(name, 0)
             with open(self._locks / name, "rb") as file:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from store import artifacts
+from store import artifacts, files
 from store.artifacts import Folder
 from store.digest import Digest
 from store.errors import Error
@@ -32,14 +32,13 @@ class Running:
     program: str
 
 
-def running(store: Store) -> list[Running]:
-    """Every artifact that a process uses, by folder, each with one of its processes."""
-    folders = {str(folder): folder for folder in artifacts.folders(store)}
+def running(store: Store, *, besides: Container[str] = ()) -> list[Running]:
+    """Every artifact that a process uses, by folder, each with one of its processes; none whose base32 is in ``besides``."""
+    folders = {str(folder): folder for folder in artifacts.folders(store) if folder.base32 not in besides}
     by_name, by_inode = _uses(store, folders)
-    digests = {name: artifacts.digest_of(store, folder) for name, folder in folders.items()}
     found = []
     for name, folder in sorted(folders.items()):
-        digest = digests[name]
+        digest = artifacts.digest_of(store, folder)
         process = by_name.get(name)
         if process is None and digest is not None and by_inode:
             process = _holder(store, digest, name, by_inode)
@@ -48,8 +47,8 @@ def running(store: Store) -> list[Running]:
     return found
 
 
-def _uses(store: Store, folders: dict[str, Folder]) -> tuple[dict[str, int], dict[Inode, int]]:
-    """The folders' names in the paths that processes use, and the inodes on the store's disk that have other paths."""
+def _uses(store: Store, folders: Container[str]) -> tuple[dict[str, int], dict[Inode, int]]:
+    """The folders' names in the paths that processes use, and the inodes that may be a store's, and have other paths."""
     top = os.path.realpath(store.root / "artifacts") + "/"
     disk = os.stat(store.root / "artifacts").st_dev
     by_name: dict[str, int] = {}
@@ -58,17 +57,18 @@ def _uses(store: Store, folders: dict[str, Folder]) -> tuple[dict[str, int], dic
     for process in (int(name) for name in os.listdir("/proc") if name.isdigit()):
         if process == own:
             continue
-        for path, inode in _files(process):
+        for path, status in _files(process):
             name = path.removeprefix(top).partition("/")[0] if path.startswith(top) else ""
             if name in folders:
                 by_name.setdefault(name, process)
-            elif inode is not None and inode[0] == disk:
-                by_inode.setdefault(inode, process)
+            # All that is checked out has this time: else every artifact's files would have to be compared.
+            elif not name and status is not None and status.st_dev == disk and status.st_mtime == files.EPOCH:
+                by_inode.setdefault((disk, status.st_ino), process)
     return by_name, by_inode
 
 
-def _files(process: int) -> Iterator[tuple[str, Inode | None]]:
-    """All that a process runs, stands in, has open or mapped: the path, and the inode where it can be seen."""
+def _files(process: int) -> Iterator[tuple[str, os.stat_result | None]]:
+    """All that a process runs, stands in, has open or mapped: the path, and what it is, where that can be seen."""
     top = f"/proc/{process}"
     links = [f"{top}/{name}" for name in ("exe", "cwd", "root")]
     # Each may end, or be another user's, at any moment.
@@ -76,15 +76,19 @@ def _files(process: int) -> Iterator[tuple[str, Inode | None]]:
         links += [f"{top}/fd/{name}" for name in os.listdir(f"{top}/fd")]
     for link in links:
         with contextlib.suppress(OSError):
-            path = os.readlink(link)
-            status = os.stat(link)
-            yield path, (status.st_dev, status.st_ino)
+            yield os.readlink(link), os.stat(link)
+    mapped: dict[bytes, int] = {}
     with contextlib.suppress(OSError), open(f"{top}/maps", "rb") as maps:
         for line in maps:
             parts = line.rstrip(b"\n").split(None, 5)
             if len(parts) == 6 and parts[5].startswith(b"/"):
-                major, _, minor = parts[3].partition(b":")
-                yield os.fsdecode(parts[5]), (os.makedev(int(major, 16), int(minor, 16)), int(parts[4]))
+                mapped[parts[5]] = int(parts[4])
+    for path, inode in mapped.items():
+        status = None
+        with contextlib.suppress(OSError):
+            # In the root that the process has: its paths may mean something else than ours.
+            status = os.stat(os.fsencode(f"{top}/root") + path)
+        yield os.fsdecode(path), status if status is not None and status.st_ino == inode else None
 
 
 def _holder(store: Store, digest: Digest, name: str, by_inode: dict[Inode, int]) -> int | None:
