@@ -224,7 +224,8 @@ class Batch:
                 continue
             self._sync()
             # Before they have their names: a collection that goes on may have found files of these names, and condemned them.
-            self._store.use(next(iter(taken)).parent.parent.name, *(place.name for place in taken))
+            for kind in {place.parent.parent.name for place in taken}:
+                self._store.use(kind, *(place.name for place in taken if place.parent.parent.name == kind))
             if stage is self._manifests:
                 self._store.use("tree", *(place.name for place in taken))
             for place, name in taken.items():

@@ -4,8 +4,8 @@ The rule, in three lines:
 
 1. A **blob** lives if an artifact of a living root lists it. What running builds use (store.lease) and artifacts that
    processes use (store.running) count as roots.
-2. A **manifest**, a **result** or a **log** lives if one gets to it from such an artifact by walking back through results,
-   over every input of every step. With ``keep.inputs`` the blobs of those manifests live too.
+2. A **manifest**, a **result** with its signatures, or a **log** lives if one gets to it from such an artifact by walking
+   back through results, over every input of every step. With ``keep.inputs`` the blobs of those manifests live too.
 3. Nothing else lives: downloads, kept build folders and the folders of other artifacts go.
 
 So a build whose artifact lives still finds all its keys and has nothing to do, although the 1 GB of its compilers is gone:
@@ -46,6 +46,7 @@ from store.running import running
 from store.store import Store
 
 PATIENCE = 10.0
+_FANNED = ("blobs", "manifests", "results", "signatures")  # folders of 256 folders
 MOMENT = 500  # names that are taken away while builds may have to wait
 
 
@@ -155,6 +156,8 @@ class _Living:
             name = name.partition("-")[0]
         elif kind == "downloads":
             name = name.partition(".")[0]
+        elif kind == "signatures":
+            return name in self.of(kind) or name.partition("-")[0] in self.of("results")
         elif kind == "logs" and name in self.of("results"):
             return True
         return name in self.of(kind)
@@ -216,13 +219,14 @@ class _Removal:
         self.use_running()
         self.living.use(("tree", digest.hex) for digest in self.spared())
         gone: list[Folder] = []
-        counts = dict.fromkeys(("roots", "results", "manifests", "blobs", "logs", "downloads", "tmp"), 0)
+        counts = dict.fromkeys(("roots", "results", "signatures", "manifests", "blobs", "logs", "downloads", "tmp"), 0)
         counts["roots"] = self.flat("roots")
         with contextlib.suppress(_Enough):
             if self.goal is not None:
                 # What costs least to have again goes first: then the oldest artifacts, as many as it takes.
                 counts["downloads"] += self.flat("downloads")
             counts["results"] = self.results()
+            counts["signatures"] = self.fanned("signatures")
             gone = self.folders()
             counts["manifests"] = self.fanned("manifests")
             counts["logs"] = self.flat("logs")
@@ -230,7 +234,7 @@ class _Removal:
             counts["downloads"] += self.flat("downloads")
             counts["tmp"] = self.workspaces()
         self.index()
-        others = counts["roots"] + counts["logs"] + counts["downloads"] + counts["tmp"]
+        others = counts["roots"] + counts["signatures"] + counts["logs"] + counts["downloads"] + counts["tmp"]
         return Collected(tuple(gone), counts["results"], counts["manifests"], counts["blobs"], others, self.size)
 
     # -- what stays besides what roots need --
@@ -290,11 +294,11 @@ class _Removal:
             return set()
 
     def store_size(self) -> int:
-        return sum(size for kind in ("blobs", "manifests", "results", "logs", "downloads") for _, size in self.sizes(kind))
+        return sum(size for kind in (*_FANNED, "logs", "downloads") for _, size in self.sizes(kind))
 
     def sizes(self, kind: str) -> Iterator[tuple[str, int]]:
         top = self.store.root / kind
-        for place in top.glob("*/*") if kind in ("blobs", "manifests", "results") else top.iterdir():
+        for place in top.glob("*/*") if kind in _FANNED else top.iterdir():
             with contextlib.suppress(FileNotFoundError):
                 yield place.name, os.lstat(place).st_size
 

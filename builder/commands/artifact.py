@@ -25,6 +25,5 @@ def opened(context: Context, spec: str) -> Iterator[tuple[Store, Named, Index]]:
     store = context.store()
     with store.in_use():
         named = resolve(store, spec)
-        store.use("tree", named.digest.hex)
         with index.opened(store) as found:
             yield store, named, found

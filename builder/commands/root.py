@@ -47,10 +47,7 @@ def run(options: argparse.Namespace, context: Context) -> int:
             if name is None or artifact is None:
                 raise WrongWords("builder root add NAME ARTIFACT")
             with store.in_use():
-                named = resolve(store, artifact)
-                store.use("tree", named.digest.hex)
-                # Again, for a collection may have taken it before it was said to be used.
-                roots.add_named(store, name, resolve(store, str(named.path)).digest)
+                roots.add_named(store, name, resolve(store, artifact).digest)
         case "remove":
             if name is None or artifact is not None:
                 raise WrongWords("builder root remove NAME")
