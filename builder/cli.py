@@ -26,6 +26,7 @@ ABOUT = "Build software from recipes into artifacts that run on any Linux."
 MORE = """\
 exit status:
   0  done      1  failed      2  wrong usage      130  stopped by Ctrl-C
+  3  `check` found damage     4  `build --check` gave something else
   `run` and `shell` end as the program that they start
 
 environment:

@@ -83,14 +83,17 @@ class Executor:
         say: Callable[[str], None],
         keep_as: str = "",
         hint: str = "",
+        again: bool = False,
     ) -> Digest:
         """Run a build action and record its result. Gives the digest of its output, the tree at $OUT$PREFIX.
 
-        With ``keep_as``, a failed build's folders are kept under that name. Raises BuildFailed, StrayOutput, NoOutput,
+        With ``keep_as``, a failed build's folders are kept under that name. With ``again`` the stored result and log stay as
+        they are: there is a second log, and the output is added and nothing more. Raises BuildFailed, StrayOutput, NoOutput,
         SandboxRefused, Cancelled.
         """
         started = time.time()
         log = self.store.log_path(action.digest)
+        log = log.with_name(f"{log.name}.again") if again else log
         with self.store.workspace() as folder:
             box = self._lay_out(folder, action, input_root)
             outcome = self._run(replace(box, limits=limits), log, say)
@@ -102,7 +105,8 @@ class Executor:
                 with files.directory(folder / "out") as fd:
                     output = _below_prefix(label, trees.take_in(batch, fd, move=True))
                 batch.add_manifest(output)
-                batch.add_result(record(action, label, output.digest, started, log=Digest.of(log.read_bytes())))
+                if not again:
+                    batch.add_result(record(action, label, output.digest, started, log=Digest.of(log.read_bytes())))
         return output.digest
 
     def check(
@@ -173,6 +177,7 @@ class Executor:
             return subprocess.run([str(self.bwrap), *sandbox.arguments(box)], env={}, cwd="/", check=False).returncode
 
     def _run(self, box: Sandbox, log: Path, say: Callable[[str], None]) -> Outcome:
+        self.store.use("logs", log.name)
         fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         lines = _Lines(say)
         try:
@@ -184,6 +189,7 @@ class Executor:
 
     def _keep(self, folder: Path, name: str) -> None:
         place = self.store.root / "tmp" / name
+        self.store.use("tmp", name)
         with files.directory(place.parent) as fd:
             files.remove_tree(name, at=fd)
         place.mkdir(mode=0o700)

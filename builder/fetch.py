@@ -106,6 +106,7 @@ class Fetcher:
     def __init__(
         self, store: Store, mirrors: Mirrors, progress: Progress, *, jobs: int = 8, pauses: tuple[float, ...] = PAUSES
     ) -> None:
+        self._store = store
         self._folder = store.root / "downloads"
         self._mirrors = mirrors
         self._progress = progress
@@ -193,6 +194,7 @@ class Fetcher:
     # -- one file --
 
     def _one(self, download: Download, stopped: threading.Event) -> Path:
+        self._store.use("downloads", download.sha256)
         final = self._folder / download.sha256
         if _is_whole(final, download.sha256):
             return final

@@ -102,4 +102,5 @@ def load(
 
 
 def _held(store: Store, tree: Digest) -> bool:
+    store.use("tree", tree.hex)
     return store.manifest_path(tree).exists() and store.holds(store.read_manifest(tree))

@@ -26,8 +26,20 @@ from launcher.settings import Settings
 from store import artifacts
 from store.action import Action
 from store.digest import Digest
+from store.errors import Error
 from store.manifest import Manifest, merge
 from store.store import Store
+
+
+class NotBuilt(Error):
+    """A recipe that is to be compared with what was built of it before, of which there is nothing."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(
+            f"{recipe.name} was not built yet as its recipe now says: there is nothing to compare with",
+            hint=f"`builder build {os.path.relpath(recipe.position.file)}` builds it.",
+        )
+        self.recipe = recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +92,21 @@ class Realiser:
         self._in_order(needed, lambda item: self._realise(item, executor))
         root = self._merge(recipe)
         return executor, steps.build_action(recipe, root), self.store.read_manifest(root)
+
+    def again(self, recipe: Recipe) -> tuple[Digest, Digest]:
+        """Build ``recipe`` again, whatever there is of it. Gives the stored output and the new one, which replaces nothing.
+
+        Raises NotBuilt when there is nothing to compare with.
+        """
+        executor, action, root = self.prepare(recipe)
+        before = self.known.tree_of(action)
+        if before is None:
+            raise NotBuilt(recipe)
+        label = heading(recipe)
+        with self.progress.task("build", label) as task:
+            hint = self._way_in(recipe)
+            now = executor.build(action, label, root, limits=recipe.limits, say=task.say, hint=hint, again=True)
+        return before, now
 
     def _wanted(self, targets: Sequence[Buildable], *, inner: bool = False) -> list[Buildable]:
         """What has to be made, inputs first: targets that are not there, and whatever of their inputs is not held.

@@ -68,6 +68,7 @@ class Substitutes:
 
     def _keep(self, signed: Signed, every: Sequence[Signed]) -> Digest | None:
         result = signed.statement.result
+        self._store.use("tree", result.output.hex)
         if not self._store.manifest_path(result.output).exists():
             tree = self._manifest(result.output)
             if tree is None:

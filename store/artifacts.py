@@ -89,6 +89,7 @@ def check_out(store: Store, artifact: Manifest, *, name: str, version: str) -> P
     from store import trees  # not needed to see that an artifact is there
 
     place = path_of(store, artifact.digest, name=name, version=version)
+    store.use("tree", artifact.digest.hex)
     if is_there(place):
         return place
     try:
@@ -122,12 +123,17 @@ def _move(workspace: int, place: Path) -> None:
 
 def remove(store: Store, folder: Folder) -> None:
     """Remove an artifact's folder. It is gone all at once."""
-    place = store.root / "artifacts" / str(folder)
     with store.workspace() as workspace:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError), files.directory(place) as fd:
-            os.fchmod(fd, 0o755)
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(place, workspace / "tree")
+        move_away(store, folder, workspace)
+
+
+def move_away(store: Store, folder: Folder, workspace: Path) -> None:
+    """The first half of it: move the folder into ``workspace``, which is then removed."""
+    place = store.root / "artifacts" / str(folder)
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), files.directory(place) as fd:
+        os.fchmod(fd, 0o755)
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(place, workspace / "tree")
 
 
 def folders(store: Store) -> list[Folder]:

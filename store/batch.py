@@ -6,6 +6,7 @@ there before the name is: blobs before the manifests that list them, manifests b
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,7 @@ from store.signing import Signed
 from store.store import Store
 
 CHUNK = 1 << 20
+MOST_TRIES = 100
 
 
 class TooLarge(Error):
@@ -69,10 +71,24 @@ class Batch:
                 os.unlink(name, dir_fd=self._fd)
 
     def _known(self, stage: dict[Path, str], place: Path) -> bool:
+        """Whether it is in this batch, or in the store: then it is held by a link, and given its name again at the end.
+
+        A collection may take the name away in between.
+        """
         with self._lock:
             if place in stage:
                 return True
-        return os.path.exists(place)
+        name = self._new_name()
+        try:
+            os.link(place, name, dst_dir_fd=self._fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if files.is_link_limit(error):
+                return False
+            raise
+        self._keep(stage, place, name)
+        return True
 
     def _seal(self, name: str, executable: bool) -> None:
         os.chmod(name, 0o555 if executable else 0o444, dir_fd=self._fd)
@@ -207,6 +223,11 @@ class Batch:
             if not taken:
                 continue
             self._sync()
+            # Before they have their names: a collection that goes on may have found files of these names, and condemned them.
+            for kind in {place.parent.parent.name for place in taken}:
+                self._store.use(kind, *(place.name for place in taken if place.parent.parent.name == kind))
+            if stage is self._manifests:
+                self._store.use("tree", *(place.name for place in taken))
             for place, name in taken.items():
                 self._rename(name, place)
             with self._lock:
@@ -219,11 +240,13 @@ class Batch:
             files.sync_file_system(self._fd)
 
     def _rename(self, name: str, place: Path) -> None:
-        try:
-            os.rename(name, place, src_dir_fd=self._fd)
-        except FileNotFoundError:
+        for _ in range(MOST_TRIES):
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(name, place, src_dir_fd=self._fd)
+                return
+            # Not there yet, or empty and just taken away by a collection.
             place.parent.mkdir(exist_ok=True, parents=True)
-            os.rename(name, place, src_dir_fd=self._fd)
+        os.rename(name, place, src_dir_fd=self._fd)
 
 
 def _chain(first: bytes, second: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import stat
@@ -17,12 +18,15 @@ from store.codec import BadRecord
 from store.digest import Digest
 from store.errors import Error
 from store.manifest import Manifest, show
-from store.store import Store
+from store.store import FOLDERS, Store
+
+# What is in the store's folder besides its own folders.
+OTHERS = frozenset({"index.sqlite", "index.sqlite-wal", "index.sqlite-shm", "index.damaged", "lost+found"})
 
 Report = Callable[[int, int], None]
 
 
-def _no_report(done: int, total: int) -> None:
+def no_report(done: int, total: int) -> None:
     """For who does not want to know."""
 
 
@@ -38,6 +42,7 @@ class Kind(StrEnum):
     WRONG_MODE = "wrong mode"
     CHANGED_TREE = "changed tree"
     BAD_ROOT = "bad root"
+    WRONG_INDEX = "wrong index"
     FOREIGN = "foreign file"
     LEFTOVER = "leftover"
 
@@ -60,14 +65,14 @@ class Finding:
         return self.kind in HARMLESS
 
 
-def check(store: Store, report: Report = _no_report) -> list[Finding]:
+def check(store: Store, report: Report = no_report) -> list[Finding]:
     """Read the whole store and give what is wrong with it, in order; an empty list: nothing.
 
     ``report`` is called with the bytes of blobs read so far and in all, by any thread. A tree that is known and not held
     (see store.collect) is as it should be; one that a root or a folder in ``artifacts/`` stands for has to be whole.
-    Builders may work meanwhile, collections are kept away.
+    Builders may work meanwhile; a collection is waited for, and none begins.
     """
-    with store.in_use():
+    with store.uncollected():
         return sorted(_Check(store, report).run())
 
 
@@ -101,7 +106,13 @@ class _Check:
             elif known in manifests:
                 self.check_tree(place, self.store.read_manifest(known))
         self.check_workspaces()
+        self.check_top()
         return self.findings
+
+    def check_top(self) -> None:
+        for name in os.listdir(self.store.root):
+            if name not in FOLDERS and name not in OTHERS:
+                self.found(Kind.FOREIGN, self.store.root / name, "the store has nothing of this name")
 
     def check_roots(self) -> set[Digest]:
         wanted = set()
@@ -110,14 +121,22 @@ class _Check:
                 root = roots.read(self.store, file)
             except FileNotFoundError:
                 continue
-            except roots.BadRoot as error:
-                self.found(Kind.BAD_ROOT, error.path, "its record cannot be read")
+            except (roots.BadRoot, OSError):
+                self.found(Kind.BAD_ROOT, self.store.root / "roots" / file, "its record cannot be read")
                 continue
             if root.alive:
                 wanted.add(root.artifact)
+                self.check_link(root)
             else:
                 self.found(Kind.LEFTOVER, self.store.root / "roots" / file, f"its link {root.name} is gone")
         return wanted
+
+    def check_link(self, root: roots.Root) -> None:
+        """That the folder is there to which a link leads."""
+        with contextlib.suppress(OSError):
+            place = self.store.root / "artifacts" / os.path.basename(os.readlink(root.name)) if root.kind == "link" else None
+            if place is not None and not os.path.lexists(place):
+                self.found(Kind.CHANGED_TREE, place, f"it is missing, and {root.name} leads to it")
 
     def check_folder_names(self) -> dict[Folder, Digest | None]:
         folders = {}
@@ -130,14 +149,19 @@ class _Check:
         return folders
 
     def check_results(self) -> None:
-        for entry in graph.result_files(self.store):
-            path = Path(entry.path)
+        for path, _, suffix in self.fanned("results"):
+            if suffix:
+                self.found(Kind.FOREIGN, path, "no result has such a name")
+                continue
             try:
-                step = graph.read_step(entry.path)
+                step = graph.read_step(str(path))
             except FileNotFoundError:
                 continue
             except BadRecord as error:
                 self.found(Kind.CORRUPT_RESULT, path, error.reason)
+                continue
+            except OSError as error:
+                self.found(Kind.CORRUPT_RESULT, path, os.strerror(error.errno or 0))
                 continue
             manifest = self.store.manifest_path(step.output)
             if not manifest.exists():
@@ -152,8 +176,9 @@ class _Check:
                 continue
             try:
                 self.store.read_manifest(digest)
-            except Error as error:
-                self.found(Kind.CORRUPT_MANIFEST, path, error.message)
+            except (Error, OSError) as error:
+                reason = error.message if isinstance(error, Error) else os.strerror(error.errno or 0)
+                self.found(Kind.CORRUPT_MANIFEST, path, reason)
                 continue
             self.check_mode(path, 0o444)
             good.add(digest)
@@ -172,7 +197,9 @@ class _Check:
                 except Error:
                     self.found(Kind.FOREIGN, top / fan / name, "not named by a digest")
                     continue
-                if fan != digits[:2]:
+                if not _is_file(top / fan / name):
+                    self.found(Kind.FOREIGN, top / fan / name, "not a file")
+                elif fan != digits[:2]:
                     self.found(Kind.FOREIGN, top / fan / name, "in the directory of other digests")
                 else:
                     yield top / fan / name, digest, suffix
@@ -183,7 +210,7 @@ class _Check:
         blobs: list[tuple[int, Path, Digest]] = []
         for path, digest, suffix in self.fanned("blobs"):
             status = os.lstat(path)
-            if suffix not in ("", ".x") or not stat.S_ISREG(status.st_mode):
+            if suffix not in ("", ".x"):
                 self.found(Kind.FOREIGN, path, "no blob")
                 continue
             self.check_mode(path, 0o555 if suffix else 0o444)
@@ -242,6 +269,12 @@ class _Check:
                     continue
                 if abandoned:
                     self.found(Kind.LEFTOVER, path, "a killed builder left it; the next one removes it")
+
+
+def _is_file(path: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    return True  # gone since the list was made: whoever reads it sees that
 
 
 def _read_blob(blob: tuple[int, Path, Digest]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from store.digest import Digest
 from store.errors import Error
 from store.files import NoSpace
 from store.graph import Graph, Step
+from store.manifest import show
 from store.store import Store
 
 VERSION = 1
@@ -35,6 +37,15 @@ _TABLES: dict[str, tuple[dict[str, type], str | tuple[str, ...]]] = {
     "artifacts": ({"folder": str, "name": str, "version": str, "digest": str}, "folder"),
     "trees": ({"id": int, "digest": str, "files": int, "size": int}, "id"),
     "entries": ({"tree": int, "path": bytes, "blob": str, "size": int, "executable": int}, ("tree", "path")),
+}
+
+# What the tables say, whatever numbers their rows have.
+_CONTENT = {
+    "results": "SELECT action, kind, label, output, started FROM {0}.results",
+    "inputs": "SELECT action, position, label, tree FROM {0}.inputs",
+    "artifacts": "SELECT folder, name, version, digest FROM {0}.artifacts",
+    "trees": "SELECT digest, files, size FROM {0}.trees",
+    "entries": "SELECT t.digest, path, blob, e.size, executable FROM {0}.entries e LEFT JOIN {0}.trees t ON id = tree",
 }
 
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH)
@@ -88,6 +99,16 @@ def opened(store: Store) -> Iterator[Index]:
         index.close()
 
 
+@contextlib.contextmanager
+def opened_as_it_is(store: Store) -> Iterator[Index]:
+    """The same, not brought up to date: to be verified."""
+    index = Index(store)
+    try:
+        yield index
+    finally:
+        index.close()
+
+
 class Index:
     """An open index. Not for several threads."""
 
@@ -113,6 +134,40 @@ class Index:
         with self.store.lock("index"):
             self._remove()
         self.update()
+
+    def verify(self) -> list[str]:
+        """Make the index again, and give what was wrong with the old one when it had been brought up to date, in words."""
+        if not self.path.exists():
+            self.update()
+            return []
+        with contextlib.ExitStack() as stack:
+            try:
+                self._update()
+                folder = stack.enter_context(self.store.workspace())
+                with self.store.lock("index"):
+                    self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                    self.close()
+                    old = folder / "old.sqlite"
+                    shutil.copyfile(self.path, old)
+            except sqlite3.DatabaseError as error:
+                if _code(error) not in _DAMAGED:
+                    raise self._explained(error) from error
+                self.rebuild()
+                return [str(error)]
+            self.rebuild()
+            try:
+                return self._differences(old)
+            except sqlite3.DatabaseError as error:
+                return [str(error)]
+
+    def _differences(self, old: Path) -> list[str]:
+        found = []
+        self._db.execute("ATTACH ? AS old", [str(old)])
+        for table, sql in _CONTENT.items():
+            for one, other, what in (("old", "main", "a row that is wrong"), ("main", "old", "a row was missing")):
+                rows = self._rows(f"{sql.format(one)} EXCEPT {sql.format(other)} LIMIT 10")
+                found += [f"{table}: {what}: {', '.join(map(_shown, row))}" for row in rows]
+        return found
 
     def _guarded(self, work: Callable[[], T]) -> T:
         try:
@@ -297,6 +352,10 @@ class Index:
     def is_indexed(self, tree: Digest) -> bool:
         """Whether the index has the files of this tree."""
         return self._guarded(lambda: bool(self._rows("SELECT 1 FROM trees WHERE digest = ?", tree.hex)))
+
+
+def _shown(value: object) -> str:
+    return show(value) if isinstance(value, bytes) else str(value)
 
 
 def _holder(row: tuple[str, bytes, str, int]) -> Holder:

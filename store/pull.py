@@ -102,6 +102,8 @@ def pull(store: Store, place: Remote, bill: Waybill, *, report: Report = lambda 
     """
     done = Pulled()
     nodes = list({node: None for _, node in bill.manifest.files})
+    # Before it is looked which are here: a collection may go on.
+    store.use("blobs", *(store.blob_path(node.blob, executable=x).name for node in nodes for x in (False, True)))
     missing = [node for node in nodes if not store.has_blob(node)]
     done.known = len(nodes) - len(missing)
     report(sum(node.size for node in nodes) - sum(node.size for node in missing))

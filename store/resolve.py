@@ -48,8 +48,18 @@ def resolve(store: Store, spec: str) -> Named:
     """The artifact that ``spec`` means. Raises NoArtifact or Ambiguous.
 
     In this order: a path to an artifact's folder, or to a symlink that leads to one; a folder's name; ``b3:`` and the first
-    digits of a digest, four or more; a name, with or without ``-version``, of which the newest is taken.
+    digits of a digest, four or more; a name, with or without ``-version``, of which the newest is taken. It counts as used
+    then: see ``Store.in_use``.
     """
+    named = _find(store, spec)
+    store.use("tree", named.digest.hex)
+    # A collection may have taken it before that was said.
+    if not artifacts.is_there(named.path) or not store.manifest_path(named.digest).exists():
+        raise NoArtifact(spec)
+    return named
+
+
+def _find(store: Store, spec: str) -> Named:
     folder = _by_path(store, spec) or Folder.parse(spec)
     if folder is not None:
         named = _named(store, folder)

@@ -75,6 +75,13 @@ class Root:
     alive: bool
     file: str
 
+    @property
+    def why(self) -> str:
+        """Why it counts or not, for a person."""
+        if self.kind == "name":
+            return "it was named, and not removed"
+        return "the link leads to the artifact" if self.alive else "the link was moved or deleted, or leads elsewhere"
+
 
 def add_link(store: Store, link: Path, artifact: Digest, target: Path) -> None:
     """Make ``link`` a symlink to ``target``, the artifact's folder, and a root.
@@ -198,6 +205,8 @@ def _file(kind: str, key: bytes) -> str:
 def _record(store: Store, kind: Kind, key: bytes, artifact: Digest) -> None:
     data = codec.encode("root", [kind, key, artifact.raw])
     place = store.root / "roots" / _file(kind, key)
+    # Until its link is there, a collection would take it for one whose link is gone.
+    store.use("roots", place.name)
     try:
         with contextlib.suppress(FileNotFoundError):
             # A build that has nothing to do writes nothing.

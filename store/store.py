@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from store.batch import Batch
+    from store.lease import Lease
 
 FOLDERS = ("blobs", "manifests", "results", "artifacts", "downloads", "roots", "logs", "locks", "tmp", "signatures")
 
@@ -64,6 +65,7 @@ class Store:
         """Open the store at ``root``, and make it when it is not there. Raises NoStore."""
         self.root = Path(os.path.abspath(root))
         self.durable = durable
+        self._leases: list[Lease] = []
         # The one that is made last: an older builder's store may lack it.
         if not (self.root / FOLDERS[-1]).is_dir():
             self._create()
@@ -146,6 +148,7 @@ class Store:
 
         The tree is known then, but its blobs may be gone: whoever reads them asks ``holds`` first.
         """
+        self.use("results", action.hex)
         try:
             result = Result.decode(self.result_path(action).read_bytes())
         except (FileNotFoundError, BadRecord):
@@ -174,18 +177,23 @@ class Store:
                 os.close(fd)
 
     def sweep(self) -> int:
-        """Remove what killed builders left in tmp/. Gives how many folders went."""
-        count = 0
-        with files.directory(self.root / "tmp") as parent:
-            fcntl.flock(parent, fcntl.LOCK_EX)
+        """Remove what killed builders left in tmp/. Gives how many folders went; none when a workspace is just being made."""
+        with files.directory(self.root / "tmp") as parent, contextlib.ExitStack() as held:
+            if not files.try_lock(parent):
+                return 0
+            left = []
             for name in os.listdir(parent):
-                if name.startswith("kept-"):
-                    continue
-                with contextlib.suppress(FileNotFoundError, NotADirectoryError), files.directory(name, at=parent) as fd:
-                    if files.try_lock(fd):
-                        files.remove_tree(name, at=parent)
-                        count += 1
-        return count
+                if not name.startswith("kept-"):
+                    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                        fd = files.open_directory(name, at=parent)
+                        held.callback(os.close, fd)
+                        if files.try_lock(fd):
+                            left.append(name)
+            # Nobody takes them up again, and who makes a new one need not wait.
+            fcntl.flock(parent, fcntl.LOCK_UN)
+            for name in left:
+                files.remove_tree(name, at=parent)
+        return len(left)
 
     @contextlib.contextmanager
     def lock(self, name: str, *, shared: bool = False, waiting: Callable[[], None] | None = None) -> Iterator[None]:
@@ -201,12 +209,37 @@ class Store:
         finally:
             os.close(fd)
 
-    def in_use(self, *, waiting: Callable[[], None] | None = None) -> contextlib.AbstractContextManager[None]:
-        """Keep collections away for as long as the with block lasts: from the first look-up until a root points to the outcome.
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep what is used, for as long as the with block lasts, from collections: see store.lease.
+
+        From the first look-up until a root points to the outcome. What is looked up with ``read_result``, added by a batch,
+        checked out, or named to ``use``, is used. Nothing waits: a collection may go on beside it.
+        """
+        from store.lease import Lease
+
+        lease = Lease(self.root / "locks")
+        self._leases.append(lease)
+        try:
+            yield
+        finally:
+            self._leases.remove(lease)
+            lease.end()
+
+    def use(self, kind: str, *names: str) -> None:
+        """Say that things of the store are used, before looking whether they are there. For who is ``in_use``.
+
+        ``kind`` is the name of their folder, or "tree" for all that an artifact with this digest needs.
+        """
+        for lease in self._leases[-1:]:
+            lease.add(kind, names)
+
+    def uncollected(self, *, waiting: Callable[[], None] | None = None) -> contextlib.AbstractContextManager[None]:
+        """Keep collections away altogether, for as long as the with block lasts, as a check of everything has to.
 
         ``waiting`` is called when one is going on, before its end is waited for.
         """
-        return self.lock("gc", shared=True, waiting=waiting)
+        return self.lock("collect", shared=True, waiting=waiting)
 
     @contextlib.contextmanager
     def batch(self) -> Iterator[Batch]:

@@ -28,6 +28,8 @@ from builder.lockfile import Lock, LockedPackage
 from builder.recipe import Limits, Local, Recipe, Source, System
 from launcher import config, host
 from launcher.settings import DATA
+from store import roots
+from store.digest import Digest
 from store.manifest import Manifest
 from store.store import FOLDERS, Store
 from tests.conftest import RECIPES, ROOT, Builder, environment
@@ -175,12 +177,15 @@ def test_json_of_the_store(tmp_path: Path) -> None:
     assert len(dry["steps"]) == 2
     shape(documented_json("gc"), json.loads(command("gc", "--json").stdout), "gc")
     store = Store(tmp_path / "store")
+    roots.add_named(store, "release-1", Digest.of(b""))
+    shape(documented_json("root"), json.loads(command("root", "list", "--json").stdout), "root")
+    command("root", "remove", "release-1")
     with store.batch() as batch:
         node = batch.add_bytes(b"right")
     place = store.blob_path(node.blob, executable=False)
     place.chmod(0o644)
     place.write_bytes(b"wrong")
-    findings = json.loads(command("check", "--json", status=1).stdout)
+    findings = json.loads(command("check", "--json", status=3).stdout)
     assert {finding["kind"] for finding in findings["findings"]} == {"corrupt blob", "wrong mode"}
     shape(documented_json("check"), findings, "check")
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "remote": "name the places that artifacts are pushed to and pulled from",
     "key": "make keys, and choose whom to trust",
     "sign": "sign what was built here",
+    "root": "keep artifacts alive by name, and list what keeps them alive",
     "gc": "remove what nothing needs any more",
     "check": "look for damage in the store",
     "completion": "print a shell's completion script",

@@ -3,10 +3,14 @@
 The link keeps its artifact alive: `builder gc` removes what no link leads to. Standard output gets the artifacts' folders,
 one a line; all else goes to standard error.
 
+--check builds the named recipes again and compares with what is stored, which stays as it is. Where the two differ, both trees
+are kept, every difference is listed (and handed to diffoscope, if that is installed), and the status is 4.
+
 examples:
   builder build recipes/crystal.py         then: result/bin/crystal --version
   builder build recipes/jq.py recipes/hello.py -j 2
   builder build recipes/jq.py --from ours  takes what a trusted key has signed, and builds the rest
+  builder build recipes/jq.py --check
   builder build recipes/jq.py --json | jq -r '.artifacts[].path'
 """
 
@@ -42,6 +46,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-link", action="store_true", help="make no link: a collection may take the artifact")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     parser.add_argument("--rebuild", action="store_true", help="build the named recipes again, and compare")
+    parser.add_argument("--check", action="store_true", help="build again, and say how that differs from what is stored")
     parser.add_argument(
         "--keep-failed", action="store_true", help="keep the folders of a failed build, for `builder shell --failed`"
     )
@@ -64,6 +69,10 @@ def run(options: argparse.Namespace, context: Context) -> int:
     closure(tuple(targets))
     if options.dry_run:
         return _explain(options, context, store, targets)
+    if options.check:
+        from builder.commands.rebuild import compare
+
+        return compare(options, context, store, targets)
     with store.in_use():
         built = ready(store, targets) if not options.rebuild else None
         if built is None:

@@ -33,11 +33,12 @@ def run(options: argparse.Namespace, context: Context) -> int:
     if not isinstance(item, Recipe):
         raise BadRecipe(f"{item.name} is a system root: enter a recipe that builds on it")
     kept = store.root / "tmp" / f"kept-{item.name}"
-    if options.failed and not kept.is_dir():
-        raise Error(
-            f"no failed build of {item.name} was kept", hint=f"`builder build --keep-failed {options.recipe}` keeps one."
-        )
     with store.in_use():
+        store.use("tmp", kept.name)
+        if options.failed and not kept.is_dir():
+            raise Error(
+                f"no failed build of {item.name} was kept", hint=f"`builder build --keep-failed {options.recipe}` keeps one."
+            )
         with realiser(store, context, verbose=options.verbose) as maker:
             executor, action, root = maker.prepare(item)
         return executor.shell(action, root, kept=kept if options.failed else None)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import RECIPES, Builder
+from tests.test_docs import documented_json, shape
 
 Write = Callable[..., Path]
 
@@ -201,3 +202,34 @@ def _read(path: Path) -> str:
         return path.read_text()
     except OSError:
         return ""
+
+
+def test_building_again_compares_and_replaces_nothing(builder: Builder, write_recipe: Write, tmp_path: Path) -> None:
+    same = write_recipe("again-same", 'mkdir -p "$OUT$PREFIX"; echo text > "$OUT$PREFIX/x"')
+    script = 'mkdir -p "$OUT$PREFIX/d"; head -c 8 /dev/urandom > "$OUT$PREFIX/d/random"; ln -s d "$OUT$PREFIX/l"'
+    random = write_recipe("again-random", script)
+    assert "nothing to compare with" in builder("build", "--check", random, status=1).stderr
+    before = builder.build(same, random)
+    told = json.loads(builder("build", "--check", same, "--json").stdout)
+    assert (told["builds"][0]["same"], told["builds"][0]["differences"]) == (True, [])
+    assert "again-same 1: the same again" in builder("build", "--check", same).stdout
+    # What stands in for diffoscope says how it was called.
+    tool = tmp_path / "bin" / "diffoscope"
+    tool.parent.mkdir()
+    tool.write_text('#!/bin/sh\nprintf "%s\\n" "$@" > "$2"; exit 1\n')
+    tool.chmod(0o755)
+    path = f"{tool.parent}:{builder.environment['PATH']}"
+    command = Builder(builder.store, {**builder.environment, "PATH": path})
+    (row,) = json.loads(command("build", "--check", random, "--json", status=4).stdout)["builds"]
+    shape(documented_json("rebuild")["builds"][0], row, "rebuild")
+    (difference,) = row["differences"]
+    assert (difference["path"], difference["what"]) == ("d/random", "content")
+    assert difference["stored"].startswith("8 bytes (")
+    stored, again = Path(row["stored"]["path"]), Path(row["again"]["path"])
+    assert (stored / "d/random").read_bytes() != (again / "d/random").read_bytes()
+    assert os.readlink(again / "l") == "d"
+    assert Path(row["diffoscope"]).read_text().split() == ["--text", row["diffoscope"], str(stored), str(again)]
+    assert builder.build(same, random) == before
+    text = builder("build", "--check", same, random, status=4).stdout
+    assert "  content  d/random: 8 bytes (" in text
+    assert "is a system root" in builder("build", "--check", RECIPES / "toolchain.py", status=1).stderr

@@ -80,19 +80,27 @@ def test_the_index_can_be_deleted_at_any_time(own: Builder) -> None:
     assert own("tree", "jq").stdout == before
 
 
-def test_damage_is_found_and_named(own: Builder) -> None:
+def test_damage_is_found_named_and_repaired(own: Builder, builder: Builder) -> None:
     assert "0 damaged" in own("check").stdout
     (path,) = (own.store / "artifacts").glob("*-jq-1.7.1/bin/jq")
     data = path.read_bytes()
     path.chmod(0o755)
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    done = own("check", "--json", status=1)
+    done = own("check", "--json", status=3)
     kinds = {finding["kind"] for finding in json.loads(done.stdout)["findings"]}
     assert "corrupt blob" in kinds
-    path.write_bytes(data)
-    path.chmod(0o555)
-    os.utime(path, (315532800, 315532800))
+    # Every copy was a link to it: another store is asked.
+    left = json.loads(own("check", "--repair", "--json", status=3).stdout)
+    assert "missing blob" in {finding["kind"] for finding in left["findings"]}
+    assert not path.exists()
+    told = json.loads(own("check", "--repair", "--from", builder.store, "--json").stdout)
+    assert (told["findings"], bool(told["repaired"])) == ([], True)
+    own("build", RECIPES / "jq.py", "-o", "result-jq", cwd=own.store.parent)
+    assert path.read_bytes() == data
     assert "0 damaged" in own("check").stdout
+    assert (own.store / "lost+found").is_dir()
+    assert "--from is for --repair" in own("check", "--from", builder.store, status=2).stderr
+    assert "cannot use the store" in own("check", "--repair", "--from", "/nowhere", status=1).stderr
 
 
 def test_lock_is_deterministic(own: Builder, tmp_path: Path) -> None:
@@ -144,6 +152,26 @@ def test_a_store_that_cannot_be_made(builder: Builder, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = builder("--store", tmp_path / "file" / "store", "gc", status=1)
     assert "cannot use the store" in done.stderr
+
+
+def test_named_roots_and_why_they_count(own: Builder) -> None:
+    place = own.store.parent
+    own("root", "add", "release", "jq")
+    rows = {row["name"]: row for row in json.loads(own("root", "list", "--json").stdout)}
+    assert rows["release"]["path"].endswith("-jq-1.7.1")
+    assert rows["release"]["digest"] == rows[str(place / "result-jq")]["digest"]
+    (place / "result-jq").rename(place / "aside")
+    text = own("root", "list").stdout
+    assert "does not count: the link was moved or deleted" in text
+    assert all("-jq-" not in name for name in json.loads(own("gc", "--dry-run", "--json").stdout)["artifacts"])
+    (place / "aside").rename(place / "result-jq")
+    own("root", "remove", "release")
+    assert "there is no root 'release'" in own("root", "remove", "release", status=1).stderr
+    assert "builder root add NAME ARTIFACT" in own("root", "add", "release", status=2).stderr
+    assert "a size is needed" in own("gc", "--free", "much", status=2).stderr
+    assert "a time is needed" in own("gc", "--keep-younger", "30", status=2).stderr
+    told = json.loads(own("gc", "--dry-run", "--json", "--free", "0", "--keep-newest", "2").stdout)
+    assert (told["bytes"], told["artifacts"], told["blobs"]) == (told["bytes"], [], 0)
 
 
 def test_zz_collection_keeps_what_links_lead_to(own: Builder) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -282,7 +283,7 @@ def test_what_a_root_keeps(world: World, tmp_path: Path) -> None:
 
 def test_inputs_are_kept_on_request(world: World) -> None:
     roots.add_named(world.store, "keep", world.artifact.digest)
-    collected = collect.collect(world.store, keep_inputs=True)
+    collected = collect.collect(world.store, collect.Keep(inputs=True))
     assert collected.blobs == 0
     assert world.store.holds(world.input_root)
     assert collect.collect(world.store).blobs > 0
@@ -324,3 +325,64 @@ def test_a_damaged_artifact_stops_a_collection(world: World) -> None:
     with pytest.raises(Error):
         collect.collect(world.store)
     assert len(names(world.store, "blobs")) > 5
+
+
+# -- keeping more, and removing less --
+
+
+def packed(world: World, name: str, content: bytes, *, started: int) -> Path:
+    with world.store.batch() as batch:
+        manifest = tree(batch, {"share/own": content})
+        record(batch, Action("pack", (("output", world.output.digest),), (name, started)), name, manifest, started=started)
+    return artifacts.check_out(world.store, manifest, name=name, version=str(started))
+
+
+def test_the_newest_and_the_young_are_kept(world: World) -> None:
+    roots.add_named(world.store, "keep", world.artifact.digest)
+    old, new = packed(world, "a", b"old", started=10), packed(world, "a", b"new", started=20)
+    other = packed(world, "b", b"other", started=5)
+    young = packed(world, "c", b"young", started=int(time.time()) - 60)
+    (packed(world, "c", b"younger", started=int(time.time()))).exists()
+    did = collect.collect(world.store, collect.Keep(newest=1, younger=3600))
+    assert [str(folder) for folder in did.artifacts] == [old.name]
+    assert all(place.exists() for place in (new, other, young, world.path))
+    assert check(world.store) == []
+    did = collect.collect(world.store, collect.Keep(younger=3600))
+    assert {str(folder) for folder in did.artifacts} == {new.name, other.name}
+    assert {str(folder)[33:34] for folder in collect.collect(world.store).artifacts} == {"c"}
+
+
+def test_no_more_is_removed_than_asked_for(world: World) -> None:
+    roots.add_named(world.store, "keep", world.artifact.digest)
+    collect.collect(world.store)
+    oldest = packed(world, "a", b"1" * 1000, started=10)
+    middle = packed(world, "a", b"2" * 1000, started=20)
+    newest = packed(world, "b", b"3" * 1000, started=30)
+    download = world.store.root / "downloads/x"
+    download.write_bytes(b"x" * 50)
+    did = collect.collect(world.store, collect.Keep(free=0))
+    assert (did.size, did.artifacts) == (0, ()) or did.blobs == 0
+    assert download.exists()
+    did = collect.collect(world.store, collect.Keep(free=40))
+    assert (did.artifacts, download.exists()) == ((), False)
+    would = collect.collect(world.store, collect.Keep(free=900), dry_run=True)
+    assert oldest.exists()
+    did = collect.collect(world.store, collect.Keep(free=900))
+    assert would == did
+    assert [str(folder) for folder in did.artifacts] == [oldest.name]
+    assert check(world.store) == []
+
+    def total() -> int:
+        kinds = ("blobs", "manifests", "results")
+        return sum(path.stat().st_size for kind in kinds for path in (world.store.root / kind).glob("*/*"))
+
+    limit = total() - 500
+    did = collect.collect(world.store, collect.Keep(max_size=limit))
+    assert [str(folder) for folder in did.artifacts] == [middle.name]
+    assert total() <= limit
+    assert newest.exists()
+    # Roots are stronger than any size.
+    collect.collect(world.store, collect.Keep(max_size=0))
+    assert not newest.exists()
+    assert world.store.holds(world.artifact)
+    assert check(world.store) == []
