@@ -40,9 +40,12 @@ _TABLES: dict[str, tuple[dict[str, type], str | tuple[str, ...]]] = {
     "trees": ({"id": int, "digest": str, "artifact": int, "files": int, "size": int, "alone": int}, "id"),
     # artifacts: how many artifacts have the blob. holder: the sum of their trees' ids, so if it is one, that one's.
     "blobs": ({"id": int, "digest": bytes, "executable": int, "size": int, "artifacts": int, "holder": int}, "id"),
-    # link: a symlink, which leads to this blob inside of its tree.
-    "entries": ({"tree": int, "path": bytes, "name": bytes, "blob": int, "link": int}, ("tree", "path")),
+    # kind: one of the three below.
+    "entries": ({"tree": int, "path": bytes, "name": bytes, "blob": int, "kind": int}, ("tree", "path")),
 }
+
+# A file of a source; of an artifact, a file, or a symlink that leads to a file of the same tree, whose blob it has then.
+_SOURCE, _FILE, _LINK = range(3)
 
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH)
 
@@ -230,6 +233,8 @@ class Index:
         tables.table("results").create_index(["output"])
         tables.table("inputs").create_index(["tree"])
         tables.table("artifacts").create_index(["digest"])
+        # What a thousand artifacts have may come from one package.
+        self._db.execute(f"CREATE INDEX source_blobs ON entries (blob) WHERE kind = {_SOURCE}")
         self._db.execute("CREATE INDEX unique_blobs ON blobs (holder, size) WHERE artifacts = 1")
         # Inside the transaction: an index without its tables is never of the right version.
         self._db.execute(f"PRAGMA user_version = {VERSION}")
@@ -300,7 +305,7 @@ class Index:
         )
         self._db.executemany(
             "INSERT INTO entries SELECT ?, ?, ?, id, ? FROM blobs WHERE digest = ? AND executable = ?",
-            ((tree, path, path.rpartition(b"/")[2], link, *blob) for path, link, blob in _named(manifest)),
+            ((tree, path, path.rpartition(b"/")[2], kind, *blob) for path, kind, blob in _named(manifest, artifact)),
         )
 
     def _forget(self, tree: int) -> None:
@@ -383,15 +388,19 @@ class Index:
         )
         return {Digest.parse(digest): Sizes(alone, unique) for digest, alone, unique in rows}
 
-    def with_blob(self, blob: Digest) -> list[Holder]:
-        """Every file with these bytes, in the trees that the index has: packages, sources and artifacts."""
-        return self._holders("blobs.digest = ? AND NOT link", blob.raw)
+    def size(self) -> int:
+        """The bytes of all artifacts, each blob counted once."""
+        return self._guarded(lambda: int(self._rows("SELECT ifnull(sum(size), 0) FROM blobs WHERE artifacts > 0")[0][0]))
+
+    def sources_with(self, blob: Digest) -> list[Holder]:
+        """Every file with these bytes in what came from outside: packages and sources."""
+        return self._holders(f"blobs.digest = ? AND kind = {_SOURCE}", blob.raw)
 
     def with_digits(self, digits: str) -> list[Holder]:
         """Every file of an artifact, the digest of whose bytes begins with these hex digits."""
         width = 2 * SIZE
         low, high = bytes.fromhex(digits.ljust(width, "0")), bytes.fromhex(digits.ljust(width, "f"))
-        return self._holders("blobs.digest BETWEEN ? AND ? AND NOT link AND artifact", low, high)
+        return self._holders(f"blobs.digest BETWEEN ? AND ? AND kind = {_FILE}", low, high)
 
     def with_name(self, name: bytes) -> list[Holder]:
         """Every file or symlink of an artifact that has this path or last name, or is a library of this name: libssl.
@@ -400,8 +409,9 @@ class Index:
         """
         last = name.rpartition(b"/")[2]
         if last != name:
-            return self._holders("name = ? AND path = ? AND artifact", last, name)
-        return self._holders("(name = ? OR (name > ? AND name < ?)) AND artifact", name, name + b".so", name + b".so\xff")
+            return self._holders(f"name = ? AND path = ? AND kind <> {_SOURCE}", last, name)
+        like = "name = ? OR (name >= ? AND name < ?)"
+        return self._holders(f"({like}) AND kind <> {_SOURCE}", name, name + b".so", name + b".so\xff")
 
     def _holders(self, condition: str, *values: bytes) -> list[Holder]:
         sql = (
@@ -415,9 +425,20 @@ class Index:
         rows = self._guarded(lambda: self._rows(_CAME_OF, tree.hex))
         return {Digest.parse(digest) for (digest,) in rows}
 
-    def is_indexed(self, tree: Digest) -> bool:
-        """Whether the index has the files of this tree."""
-        return self._guarded(lambda: bool(self._rows("SELECT 1 FROM trees WHERE digest = ?", tree.hex)))
+    def sources_of(self, artifact: Digest) -> list[Holder]:
+        """The same for all files of an artifact at once."""
+        sql = (
+            "SELECT trees.digest, entries.path, theirs.digest, theirs.size FROM entries AS mine"
+            " JOIN blobs AS ours ON ours.id = mine.blob JOIN blobs AS theirs ON theirs.digest = ours.digest"
+            " JOIN entries ON entries.blob = theirs.id JOIN trees ON trees.id = entries.tree"
+            f" WHERE mine.tree = (SELECT id FROM trees WHERE digest = ?) AND entries.kind = {_SOURCE}"
+            " GROUP BY trees.digest, entries.path"
+        )
+        return self._guarded(lambda: [_holder(row) for row in self._rows(sql, artifact.hex)])
+
+    def is_source(self, tree: Digest) -> bool:
+        """Whether this tree is one that ``sources_with`` looks into."""
+        return self._guarded(lambda: bool(self._rows("SELECT 1 FROM trees WHERE digest = ? AND NOT artifact", tree.hex)))
 
 
 class _IndexedGraph(Graph):
@@ -437,15 +458,15 @@ def _holder(row: tuple[str, bytes, bytes, int]) -> Holder:
     return Holder(Digest.parse(row[0]), row[1], Digest(row[2]), row[3])
 
 
-def _named(manifest: Manifest) -> Iterator[tuple[bytes, int, tuple[bytes, int]]]:
-    """Every path that leads to a file, whether it is a symlink, and the file's blob and mode."""
+def _named(manifest: Manifest, artifact: int) -> Iterator[tuple[bytes, int, tuple[bytes, int]]]:
+    """Every path that leads to a file, its kind, and the file's blob and mode."""
     for path, node in manifest.entries:
         if type(node) is File:
-            yield path, 0, (node.blob.raw, int(node.executable))
-        elif type(node) is Symlink:
+            yield path, _FILE if artifact else _SOURCE, (node.blob.raw, int(node.executable))
+        elif type(node) is Symlink and artifact:
             target = manifest.get(follow(manifest, path) or b"")
             if type(target) is File:
-                yield path, 1, (target.blob.raw, int(target.executable))
+                yield path, _LINK, (target.blob.raw, int(target.executable))
 
 
 def _code(error: sqlite3.DatabaseError) -> int:

@@ -34,7 +34,7 @@ def content(store: Store) -> list[tuple[object, ...]]:
             "SELECT action, kind, label, output, started FROM results ORDER BY action",
             "SELECT action, position, label, tree FROM inputs ORDER BY action, position",
             "SELECT folder, name, version, digest FROM artifacts ORDER BY folder",
-            "SELECT t.digest, t.files, path, name, link, b.digest, b.executable, b.size, b.artifacts FROM trees AS t"
+            "SELECT t.digest, t.files, path, name, kind, b.digest, b.executable, b.size, b.artifacts FROM trees AS t"
             " LEFT JOIN entries ON t.id = tree LEFT JOIN blobs AS b ON b.id = blob ORDER BY t.digest, path",
             "SELECT digest, artifact, size, alone FROM trees ORDER BY digest",
             "SELECT b.digest, executable, t.digest FROM blobs AS b JOIN trees AS t ON t.id = holder WHERE artifacts = 1"
@@ -253,7 +253,7 @@ def test_who_holds_what(world: World) -> None:
         for what in ("libcrypto", "", "/", "lib", "..", "\0", "b3:", str(Digest.of(b"?"))):
             with pytest.raises(NotHeld):
                 holders(opened, world.artifact.digest, what)
-        assert {holder.tree for holder in opened.with_blob(ssl)} == {world.ssl.digest, world.artifact.digest}
+        assert {holder.tree for holder in opened.sources_with(ssl)} == {world.ssl.digest}
         assert {holder.path for holder in opened.with_name(b"LICENCE")} == {b"share/LICENCE"}
 
 
