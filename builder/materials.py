@@ -1,8 +1,9 @@
-"""What an artifact was built from: every package and source behind it, with the hash of what was fetched. Pure but for reading results."""
+"""What an artifact was built from: every package and source behind it, with the hash of what was fetched."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 from urllib.parse import quote
@@ -11,7 +12,8 @@ from builder import steps
 from store.action import Action
 from store.digest import Digest
 from store.graph import Graph, Step
-from store.manifest import Manifest
+from store.manifest import File
+from store.origins import Origin
 from store.result import Result
 from store.store import MissingManifest, Store
 
@@ -97,6 +99,21 @@ def build_of(store: Store, graph: Graph, artifact: Digest) -> Build:
     return Build(tuple(rows), tuple(sorted(found.values(), key=lambda m: (m.name, m.version, m.label, m.tree.raw))))
 
 
+def used(build: Build, origins: Iterable[Origin]) -> set[Digest]:
+    """The trees of the materials that are in an artifact whose files have these origins.
+
+    That is a package, or source, whose file is in there, be it changed; and each source of a recipe that made a file in there.
+    What a compiler took from a package (static libraries, headers) cannot be told.
+    """
+    labels = {(origin.how == "built", origin.source) for origin in origins}
+    found = {material.tree for material in build.materials if (False, material.label) in labels}
+    sources = {material.tree for material in build.materials if material.kind != "deb"}
+    for step, _, _ in build.steps:
+        if step.kind == "merge" and (True, step.label) in labels:
+            found.update(tree for _, tree in step.inputs if tree in sources)
+    return found
+
+
 def _imported(step: Step, action: Action, architectures: dict[str, str]) -> Material:
     match action.settings:
         case [_, "deb", bytes(sha256)]:
@@ -123,18 +140,12 @@ def _architectures(store: Store, graph: Graph, trees: set[Digest]) -> dict[str, 
 
 
 def licences(store: Store, material: Material) -> list[str]:
-    """The short names of licences in a Debian package's machine-readable copyright file; none if the store no longer holds it."""
+    """The short names of licences in a Debian package's machine-readable copyright file, as long as the store holds it."""
     try:
-        tree: Manifest = store.read_manifest(material.tree)
+        tree = store.read_manifest(material.tree)
     except MissingManifest:
         return []
-    return _short_names(store, tree, material.name)
-
-
-def _short_names(store: Store, tree: Manifest, name: str) -> list[str]:
-    from store.manifest import File
-
-    node = tree.get(f"usr/share/doc/{name}/copyright".encode())
+    node = tree.get(f"usr/share/doc/{material.name}/copyright".encode())
     if not isinstance(node, File) or not store.has_blob(node) or node.size > 4 << 20:
         return []
     text = store.read_blob(node.blob).decode("utf-8", "replace")

@@ -281,7 +281,9 @@ class Index:
         """Have the files of what came from outside and of artifacts, and of no other tree: input roots are large and many."""
         wanted = {digest: 0 for (digest,) in self._rows(_LEAVES)}
         wanted.update((digest, 1) for (digest,) in self._rows("SELECT digest FROM artifacts"))
-        known = {digest: (number, artifact) for digest, number, artifact in self._rows("SELECT digest, id, artifact FROM trees")}
+        known = {
+            digest: (number, artifact) for digest, number, artifact in self._rows("SELECT digest, id, artifact FROM trees")
+        }
         for digest, (number, artifact) in known.items():
             if wanted.get(digest) != artifact:
                 self._forget(number)
@@ -324,9 +326,7 @@ class Index:
         iterator = iter(rows)
         for first in iterator:
             # The library's list mode: the first row says what the columns are.
-            self._tables.table(table).insert_all(
-                itertools.chain([list(_TABLES[table][0]), first], iterator), batch_size=500
-            )
+            self._tables.table(table).insert_all(itertools.chain([list(_TABLES[table][0]), first], iterator), batch_size=500)
 
     def _delete(self, table: str, column: str, values: Iterable[object]) -> None:
         for value in values:
@@ -382,8 +382,8 @@ class Index:
 
     def _sizes(self, which: str, values: tuple[str, ...]) -> dict[Digest, Sizes]:
         rows = self._rows(
-            "SELECT digest, alone, (SELECT ifnull(sum(size), 0) FROM blobs WHERE holder = trees.id AND artifacts = 1)"
-            f" FROM trees WHERE artifact {which}",  # noqa: S608
+            "SELECT digest, alone, (SELECT ifnull(sum(size), 0) FROM blobs WHERE holder = trees.id AND artifacts = 1)"  # noqa: S608
+            f" FROM trees WHERE artifact {which}",
             *values,
         )
         return {Digest.parse(digest): Sizes(alone, unique) for digest, alone, unique in rows}
@@ -415,8 +415,8 @@ class Index:
 
     def _holders(self, condition: str, *values: bytes) -> list[Holder]:
         sql = (
-            "SELECT trees.digest, path, blobs.digest, blobs.size FROM entries JOIN trees ON trees.id = tree"
-            f" JOIN blobs ON blobs.id = blob WHERE {condition} ORDER BY trees.digest, path"  # noqa: S608
+            "SELECT trees.digest, path, blobs.digest, blobs.size FROM entries JOIN trees ON trees.id = tree"  # noqa: S608
+            f" JOIN blobs ON blobs.id = blob WHERE {condition} ORDER BY trees.digest, path"
         )
         return self._guarded(lambda: [_holder(row) for row in self._rows(sql, *values)])
 
@@ -428,7 +428,7 @@ class Index:
     def sources_of(self, artifact: Digest) -> list[Holder]:
         """The same for all files of an artifact at once."""
         sql = (
-            "SELECT trees.digest, entries.path, theirs.digest, theirs.size FROM entries AS mine"
+            "SELECT trees.digest, entries.path, theirs.digest, theirs.size FROM entries AS mine"  # noqa: S608
             " JOIN blobs AS ours ON ours.id = mine.blob JOIN blobs AS theirs ON theirs.digest = ours.digest"
             " JOIN entries ON entries.blob = theirs.id JOIN trees ON trees.id = entries.tree"
             f" WHERE mine.tree = (SELECT id FROM trees WHERE digest = ?) AND entries.kind = {_SOURCE}"

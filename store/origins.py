@@ -43,7 +43,6 @@ class Origin:
     source: str
     chain: tuple[Link, ...]
 
-
     @property
     def input(self) -> str:
         """The label of the build's input that brought the file, such as a system or another recipe; "" if the build made it."""

@@ -37,7 +37,9 @@ class NobodyHas(Error):
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's words."""
-    parser.add_argument("what", metavar="WHAT", help="a file's name, path or digest, a library's name, or a file on this machine")
+    parser.add_argument(
+        "what", metavar="WHAT", help="a file's name, path or digest, a library's name, or a file on this machine"
+    )
     parser.add_argument("--json", action="store_true", help="print all of it as JSON")
 
 

@@ -1,4 +1,6 @@
-"""The index of a large store: 1,000 artifacts of 1,000 files. Wanted: each query under 50 ms, a collection of nothing under 2 s.
+"""The index of a large store: 1,000 artifacts of 1,000 files.
+
+Wanted: each query under 50 ms, and a collection that finds nothing under 2 s.
 
     python -m tests.bench.index [FOLDER] [ARTIFACTS] [FILES]
 
@@ -17,8 +19,8 @@ from pathlib import Path
 from store import artifacts, collect, index, roots
 from store.action import Action
 from store.artifacts import Folder
-from store.digest import Digest
 from store.difference import difference
+from store.digest import Digest
 from store.index import Index
 from store.manifest import File, Manifest
 from store.origins import holders, origins, searched
@@ -38,8 +40,8 @@ def file(*words: object) -> File:
 def fill(store: Store, count: int, size: int) -> list[Digest]:
     """Packages, and artifacts that are each built from a source of their own and from twelve of the packages.
 
-    All have the first package. Six in ten of an artifact's files are packages', three come from its source, and one is built. Two artifacts are one
-    program in two versions, with the same source.
+    All have the first package. Six in ten of an artifact's files are packages', three come from its source, and one is built.
+    Two artifacts are one program in two versions, with the same source.
     """
     each = size * 6 // 10 // 12
     made = []

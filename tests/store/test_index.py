@@ -30,16 +30,16 @@ def world(tmp_path: Path) -> World:
 def content(store: Store) -> list[tuple[object, ...]]:
     """All that an index holds, without the numbers that it gives things itself."""
     with sqlite3.connect(store.root / "index.sqlite") as db:
+        blobs = "blobs JOIN trees ON trees.id = holder WHERE artifacts = 1"
+        entries = "trees LEFT JOIN entries ON trees.id = tree LEFT JOIN blobs ON blobs.id = blob"
         queries = (
             "SELECT action, kind, label, output, started FROM results ORDER BY action",
             "SELECT action, position, label, tree FROM inputs ORDER BY action, position",
             "SELECT folder, name, version, digest FROM artifacts ORDER BY folder",
-            "SELECT t.digest, t.files, path, name, kind, b.digest, b.executable, b.size, b.artifacts FROM trees AS t"
-            " LEFT JOIN entries ON t.id = tree LEFT JOIN blobs AS b ON b.id = blob ORDER BY t.digest, path",
+            f"SELECT trees.digest, files, path, name, kind, blobs.digest, executable FROM {entries} ORDER BY 1, path",
             "SELECT digest, artifact, size, alone FROM trees ORDER BY digest",
-            "SELECT b.digest, executable, t.digest FROM blobs AS b JOIN trees AS t ON t.id = holder WHERE artifacts = 1"
-            " ORDER BY b.digest, executable",
-            "SELECT digest, executable FROM blobs ORDER BY digest, executable",
+            f"SELECT blobs.digest, executable, trees.digest FROM {blobs} ORDER BY blobs.digest, executable",
+            "SELECT digest, executable, size, artifacts FROM blobs ORDER BY digest, executable",
         )
         return [tuple(db.execute(query).fetchall()) for query in queries]
 
