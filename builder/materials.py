@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 from urllib.parse import quote
 
@@ -54,9 +54,9 @@ class Material:
         match self.kind:
             case "deb":
                 where = f"?arch={quote(self.architecture)}" if self.architecture else ""
-                return f"pkg:deb/debian/{quote(self.name, safe='')}@{quote(self.version, safe='')}{where}"
+                return f"pkg:deb/debian/{quote(self.name, safe='')}@{quote(self.version, safe=':')}{where}"
             case "tar" | "file":
-                at = f"@{quote(self.version, safe='')}" if self.version else ""
+                at = f"@{quote(self.version, safe=':')}" if self.version else ""
                 return f"pkg:generic/{quote(self.name, safe='')}{at}?checksum=sha256:{self.sha256}"
         return ""
 
@@ -91,12 +91,22 @@ def build_of(store: Store, graph: Graph, artifact: Digest) -> Build:
             rows.append((step, result, Action.decode(result.record)))
     made = {step.output for step, _, _ in rows}
     architectures = _architectures(store, graph, made)
-    found = {step.output: _imported(step, action, architectures) for step, _, action in rows if not step.inputs}
-    for step, _, _ in rows:
-        for label, tree in step.inputs:
-            if tree not in made and tree != steps.skeleton()[0].digest:
-                found.setdefault(tree, Material("local", label, tree))
-    return Build(tuple(rows), tuple(sorted(found.values(), key=lambda m: (m.name, m.version, m.label, m.tree.raw))))
+    leaves = {(label, tree) for step, _, _ in rows for label, tree in step.inputs if not graph.makers(tree)}
+    leaves -= {(label, tree) for label, tree in leaves if tree == steps.skeleton()[0].digest}
+    found = [_material(store, graph, label, tree, architectures) for label, tree in leaves]
+    return Build(tuple(rows), tuple(sorted(found, key=lambda m: (m.name, m.version, m.label, m.tree.raw))))
+
+
+def _material(store: Store, graph: Graph, label: str, tree: Digest, architectures: Mapping[str, str]) -> Material:
+    """What came in under ``label``. Several archives may be alike inside: the one that a system's lock names is meant."""
+    known = []
+    for step in graph.gave(tree):
+        result = None if step.inputs else store.read_result(step.action)
+        if result is not None:
+            known.append(_imported(step, Action.decode(result.record), architectures))
+    # Sorting keeps the order of equals: the newest first.
+    known.sort(key=lambda material: (material.label != label, material.sha256 not in architectures))
+    return replace(known[0], label=label) if known else Material("local", label, tree)
 
 
 def used(build: Build, origins: Iterable[Origin]) -> set[Digest]:
@@ -114,7 +124,7 @@ def used(build: Build, origins: Iterable[Origin]) -> set[Digest]:
     return found
 
 
-def _imported(step: Step, action: Action, architectures: dict[str, str]) -> Material:
+def _imported(step: Step, action: Action, architectures: Mapping[str, str]) -> Material:
     match action.settings:
         case [_, "deb", bytes(sha256)]:
             return Material("deb", step.label, step.output, sha256.hex(), architectures.get(sha256.hex(), ""))

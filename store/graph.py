@@ -76,9 +76,10 @@ class Graph:
         """The steps that made ``tree`` out of something, the newest first. None: it came from outside."""
         return [step for step in self.gave(tree) if step.inputs and step.made_something]
 
-    def source(self, tree: Digest) -> Step | None:
-        """The newest step that brought ``tree`` in from outside."""
-        return next((step for step in self.gave(tree) if not step.inputs), None)
+    def source(self, tree: Digest, label: str = "") -> Step | None:
+        """The newest step that brought ``tree`` in from outside: under this label, if any did. Two packages may be alike."""
+        found = [step for step in self.gave(tree) if not step.inputs]
+        return next((step for step in found if step.label == label), found[0] if found else None)
 
     def behind(
         self, trees: Iterable[Digest], *, through: Callable[[Step], bool] = lambda _: True

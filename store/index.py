@@ -208,9 +208,9 @@ class Index:
             with self._transaction():
                 if version != VERSION:
                     self._create()
-                self._update_results()
-                self._update_artifacts()
-                self._update_trees()
+                news = [self._update_results(), self._update_artifacts(), self._unread() > 0]
+                if any(news):
+                    self._update_trees()
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -239,7 +239,13 @@ class Index:
         # Inside the transaction: an index without its tables is never of the right version.
         self._db.execute(f"PRAGMA user_version = {VERSION}")
 
-    def _update_results(self) -> None:
+    def _unread(self) -> int:
+        """How many trees should be in the index, and had manifests that could not be read."""
+        # A number that sqlite keeps for whoever made the file.
+        return int(self._rows("PRAGMA application_id")[0][0])
+
+    def _update_results(self) -> bool:
+        """Whether there was something to do."""
         known = dict(self._rows("SELECT action, stamp FROM results"))
         fresh: list[tuple[Step, str]] = []
         seen = set()
@@ -265,8 +271,10 @@ class Index:
                 for position, (label, tree) in enumerate(step.inputs)
             ),
         )
+        return bool(stale or fresh)
 
-    def _update_artifacts(self) -> None:
+    def _update_artifacts(self) -> bool:
+        """The same."""
         known = {folder for (folder,) in self._rows("SELECT folder FROM artifacts")}
         there = {str(folder): folder for folder in artifacts.folders(self.store)}
         self._delete("artifacts", "folder", known - there.keys())
@@ -276,6 +284,7 @@ class Index:
             if digest is not None:
                 rows.append((text, there[text].name, there[text].version, digest.hex))
         self._insert("artifacts", rows)
+        return bool(rows or known - there.keys())
 
     def _update_trees(self) -> None:
         """Have the files of what came from outside and of artifacts, and of no other tree: input roots are large and many."""
@@ -288,13 +297,16 @@ class Index:
             if wanted.get(digest) != artifact:
                 self._forget(number)
         number = max((number for number, _ in known.values()), default=0)
+        unread = 0
         for digest in sorted(digest for digest, artifact in wanted.items() if known.get(digest, (0, -1))[1] != artifact):
             try:
                 manifest = self.store.read_manifest(Digest.parse(digest))
             except (Error, OSError):
-                continue  # gone, or damaged: `check` says so
+                unread += 1  # gone, or damaged: `check` says so
+                continue
             number += 1
             self._learn(number, manifest, wanted[digest])
+        self._db.execute(f"PRAGMA application_id = {min(unread, 0x7FFFFFFF)}")
 
     def _learn(self, tree: int, manifest: Manifest, artifact: int) -> None:
         blobs = {(node.blob.raw, int(node.executable)): node.size for _, node in manifest.files}

@@ -260,7 +260,7 @@ class _Search:
             seen.add(tree)
             makers = self.makers(tree)
             if not makers:
-                source = self.graph.source(tree)
+                source = self.graph.source(tree, label)
                 link = Link(source.kind, source.label, path) if source else Link("source", label, path)
                 return [*chain, link], True
             step, found = self.best(makers, path, file)
