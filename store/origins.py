@@ -145,6 +145,7 @@ class _Search:
         self.blobs: dict[Digest, Mapping[Digest, list[bytes]]] = {}
         self.indexed: dict[Digest, bool] = {}
         self.holding: dict[Digest, dict[Digest, list[bytes]]] = {}
+        self.inputs: dict[Digest, tuple[dict[Digest, list[int]], list[int]]] = {}
         self.made: dict[Digest, list[Step]] = {}
         self.names: dict[Digest, dict[tuple[bytes, int], tuple[bytes, File]]] = {}
         self.later: dict[Digest, set[Digest]] = {}
@@ -156,9 +157,7 @@ class _Search:
 
     def paths(self, tree: Digest, blob: Digest) -> list[bytes]:
         """Where ``tree`` has this blob."""
-        if tree not in self.indexed:
-            self.indexed[tree] = self.index.is_source(tree)
-        if self.indexed[tree]:
+        if self.is_source(tree):
             return self.sources(blob).get(tree, [])
         if tree not in self.blobs:
             by_blob: dict[Digest, list[bytes]] = {}
@@ -169,6 +168,11 @@ class _Search:
                 pass  # a tree that is gone can be asked nothing
             self.blobs[tree] = by_blob
         return self.blobs[tree].get(blob, [])
+
+    def is_source(self, tree: Digest) -> bool:
+        if tree not in self.indexed:
+            self.indexed[tree] = self.index.is_source(tree)
+        return self.indexed[tree]
 
     def sources(self, blob: Digest) -> dict[Digest, list[bytes]]:
         """The packages and sources that have this blob, and where."""
@@ -270,12 +274,27 @@ class _Search:
             label, tree, path = found
         return chain, False
 
+    def likely(self, step: Step, blob: Digest) -> list[tuple[str, Digest]]:
+        """The inputs of a step that may have this blob, in their order: of hundreds of packages, few do."""
+        if step.action not in self.inputs:
+            places: dict[Digest, list[int]] = {}
+            others = []
+            for position, (_, tree) in enumerate(step.inputs):
+                if self.is_source(tree):
+                    places.setdefault(tree, []).append(position)
+                else:
+                    others.append(position)
+            self.inputs[step.action] = places, others
+        places, others = self.inputs[step.action]
+        found = [position for tree in self.sources(blob) for position in places.get(tree, ())]
+        return [step.inputs[position] for position in sorted([*found, *others])]
+
     def best(self, makers: list[Step], path: bytes, file: File) -> tuple[Step, tuple[str, Digest, bytes] | None]:
         """Of the steps that gave one tree, one with an input that has the blob: at the same name, if there is such an input."""
         name = path.rpartition(b"/")[2]
         other = None
         for step in makers:
-            for label, digest in step.inputs:
+            for label, digest in self.likely(step, file.blob):
                 for candidate in self.paths(digest, file.blob):
                     if candidate.rpartition(b"/")[2] == name:
                         return step, (label, digest, candidate)
