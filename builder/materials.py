@@ -51,7 +51,7 @@ class Material:
     @property
     def purl(self) -> str:
         """Its package URL; "" for what nobody publishes."""
-        match self.kind:
+        match self.kind if self.name.strip() else "":
             case "deb":
                 where = f"?arch={quote(self.architecture)}" if self.architecture else ""
                 return f"pkg:deb/debian/{quote(self.name, safe='')}@{quote(self.version, safe=':')}{where}"
@@ -64,7 +64,7 @@ class Material:
 def named(label: str) -> tuple[str, str]:
     """The name and the version in the label of a package, recipe or source; the version is "" if there is none."""
     name, space, version = label.rpartition(" ")
-    if space:
+    if space and name:
         return name, version
     match = _ARCHIVE.match(label)
     return (match[1], match[2]) if match else (label, "")

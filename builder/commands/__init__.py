@@ -78,6 +78,13 @@ def say(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
+def plain(label: str) -> str:
+    """A label of a step, on one line and with no control characters: results from elsewhere may hold anything."""
+    from store.manifest import show
+
+    return show(label.encode("utf-8", "backslashreplace"))
+
+
 def say_json(value: object) -> None:
     """The same, for scripts."""
     import json

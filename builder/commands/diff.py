@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 
-from builder.commands import Context, say, say_json
+from builder.commands import Context, plain, say, say_json
 from builder.materials import named
 from store import index
 from store.difference import Change, Difference, difference
@@ -68,11 +68,11 @@ def _print(found: Difference, sources: list[tuple[str, str | None, str | None]])
     for name, before, after in sources:
         match before, after:
             case None, str():
-                say(f"+ source {name} {after}".rstrip())
+                say(plain(f"+ source {name} {after}".rstrip()))
             case str(), None:
-                say(f"- source {name} {before}".rstrip())
+                say(plain(f"- source {name} {before}".rstrip()))
             case _:
-                say(f"~ source {name} {before} -> {after}")
+                say(plain(f"~ source {name} {before} -> {after}"))
     for change in found.changes:
         say(_line(change, size))
 

@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import argparse
 
-from builder.commands import Context, artifact, say, say_json
+from builder.commands import Context, artifact, plain, say, say_json
 from store.digest import Digest
 from store.graph import Step
-from store.manifest import show
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +60,7 @@ def _print_tree(top: Digest, made: dict[Digest, Step], label: str) -> None:
         again = tree in shown and step is not None and bool(step.inputs)
         what = f"{step.kind} {step.label}" if step is not None else label
         name = f"{label}: " if step is not None and label != step.label else ""
-        say(f"{'  ' * depth}{_plain(name + what)}  {tree.short}{' (*)' if again else ''}")
+        say(f"{'  ' * depth}{plain(name + what)}  {tree.short}{' (*)' if again else ''}")
         if step is not None and not again:
             shown.add(tree)
             waiting += [(inner, text, depth + 1) for text, inner in reversed(step.inputs)]
@@ -79,10 +78,5 @@ def _print_dot(steps: list[Step], made: dict[Digest, Step]) -> None:
     say("}")
 
 
-def _plain(label: str) -> str:
-    """A label as a line of text: results from elsewhere may hold anything."""
-    return show(label.encode("utf-8", "backslashreplace"))
-
-
 def _quoted(label: str) -> str:
-    return _plain(label).replace("\\", "\\\\").replace('"', '\\"')
+    return plain(label).replace("\\", "\\\\").replace('"', '\\"')

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 
-from builder.commands import Context, artifact, say, say_json
+from builder.commands import Context, artifact, plain, say, say_json
 from builder.materials import named
 from store.manifest import show
 from store.origins import Origin, origins
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace, context: Context) -> int:
         return 0
     for (where, source, how), items in ordered:
         brought = f", in {where}" if where not in ("", source) else ""
-        say(f"{size(_bytes(items)):>9}  {len(items):5} files  {how:8}  {source}{brought}")
+        say(f"{size(_bytes(items)):>9}  {len(items):5} files  {how:8}  {plain(source + brought)}")
     return 0
 
 

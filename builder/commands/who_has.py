@@ -16,7 +16,7 @@ import argparse
 import os
 import stat
 
-from builder.commands import Context, say, say_json
+from builder.commands import Context, plain, say, say_json
 from store import index
 from store.digest import Digest
 from store.errors import Error
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace, context: Context) -> int:
         return 0
     for artifact, item in rows:
         where = f"{artifact.name} {artifact.version} ({artifact.digest.short})"
-        say(f"{where}  {show(item.path)}  {item.blob.short}  {item.how}: {item.source}")
+        say(f"{where}  {show(item.path)}  {item.blob.short}  {item.how}: {plain(item.source)}")
     return 0
 
 

@@ -380,3 +380,30 @@ def test_provenance_of_what_came_without_a_past(tmp_path: Path) -> None:
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     assert [row["name"] for row in json.loads(text)["components"]] == ["bin/x"]
     assert command("graph", "pulled").stdout.startswith("pulled 1")
+
+
+@pytest.mark.parametrize("label", [" ", "\x1b[31mred\n 1", "a/../b 1/2?x#y", "@ ", '" -> "x'])
+def test_labels_from_elsewhere(tmp_path: Path, label: str) -> None:
+    """A result that was pulled may call a package anything."""
+    world = World(tmp_path / "store")
+    with world.store.batch() as batch:
+        package = tree(batch, {"lib/odd.so": b"odd"})
+        record(batch, Action("import", (), (1, "deb", b"\1" * 32)), label, package)
+        made = Manifest.with_parents([*package.entries, (b"new", batch.add_bytes(b"new"))])
+        record(batch, Action("pack", ((label, package.digest),), (1,)), "odd 1", made)
+    artifacts.check_out(world.store, made, name="odd", version="1")
+    command = Builder(world.store.root, environment(world.store.root))
+    for words in (
+        ("who-has", "odd.so"),
+        ("origins", "odd"),
+        ("diff", "odd", "hello"),
+        ("graph", "odd"),
+        ("graph", "odd", "--dot"),
+    ):
+        assert "\x1b" not in command(*words).stdout
+    place = tmp_path / "odd.spdx.json"
+    place.write_text(command("sbom", "odd", "--format", "spdx").stdout)
+    assert validate_full_spdx_document(parse_file(str(place))) == []
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(command("sbom", "odd").stdout) is None
+    (row,) = json.loads(command("provenance", "odd").stdout)["predicate"]["buildDefinition"]["resolvedDependencies"]
+    assert row["digest"] == {"sha256": "01" * 32}
