@@ -58,7 +58,7 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
     # The program's name is given because argparse would format a whole usage to find it, for every command.
     commands = top.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True, prog="builder")
     for name in COMMANDS if only is None else (only,):
-        module = importlib.import_module(f"builder.commands.{name}")
+        module = importlib.import_module(f"builder.commands.{name.replace('-', '_')}")
         inner = commands.add_parser(
             name,
             help=COMMANDS[name],

@@ -66,15 +66,20 @@ class Graph:
         for step in known:
             self._by_output.setdefault(step.output, []).append(step)
         for made in self._by_output.values():
-            made.sort(key=lambda step: (-step.started, step.action.raw))
+            made.sort(key=newest_first)
+
+    def gave(self, tree: Digest) -> list[Step]:
+        """The steps that gave ``tree``, the newest first."""
+        return self._by_output.get(tree, [])
 
     def makers(self, tree: Digest) -> list[Step]:
         """The steps that made ``tree`` out of something, the newest first. None: it came from outside."""
-        return [step for step in self._by_output.get(tree, []) if step.inputs and step.made_something]
+        return [step for step in self.gave(tree) if step.inputs and step.made_something]
 
-    def source(self, tree: Digest) -> Step | None:
-        """The newest step that brought ``tree`` in from outside."""
-        return next((step for step in self._by_output.get(tree, []) if not step.inputs), None)
+    def source(self, tree: Digest, label: str = "") -> Step | None:
+        """The newest step that brought ``tree`` in from outside: under this label, if any did. Two packages may be alike."""
+        found = [step for step in self.gave(tree) if not step.inputs]
+        return next((step for step in found if step.label == label), found[0] if found else None)
 
     def behind(
         self, trees: Iterable[Digest], *, through: Callable[[Step], bool] = lambda _: True
@@ -88,14 +93,30 @@ class Graph:
             if tree in seen:
                 continue
             seen.add(tree)
-            for step in filter(through, self._by_output.get(tree, [])):
+            for step in filter(through, self.gave(tree)):
                 way.append(step)
                 waiting.extend(digest for _, digest in step.inputs)
         return seen, way
 
-    def leaves(self) -> set[Digest]:
-        """The trees that were made of no other tree: packages, sources, and what a builder brings itself."""
-        trees = set(self._by_output)
-        for made in self._by_output.values():
-            trees.update(digest for step in made for _, digest in step.inputs)
-        return {tree for tree in trees if not self.makers(tree)}
+    def built_from(self, tree: Digest) -> list[Step]:
+        """The newest step that made ``tree``, those that made its inputs, and so on, each before what it was made of.
+
+        The leaves' own steps are among them, those that brought a tree in from outside. Checks are not: they made nothing.
+        """
+        way: dict[Digest, Step] = {}
+        waiting = [tree]
+        while waiting:
+            known = waiting.pop()
+            if known in way:
+                continue
+            makers = self.makers(known)
+            step = makers[0] if makers else self.source(known)
+            if step is not None:
+                way[known] = step
+                waiting.extend(digest for _, digest in reversed(step.inputs))
+        return list(way.values())
+
+
+def newest_first(step: Step) -> tuple[int, bytes]:
+    """The order of the steps that gave one tree."""
+    return -step.started, step.action.raw

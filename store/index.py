@@ -7,27 +7,29 @@ by comparing directory listings. If it is missing, damaged, or of another versio
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-
-import sqlite_utils  # 100 ms to import: nothing that a build needs may import this module
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from store import artifacts, graph
 from store.artifacts import Folder
 from store.codec import BadRecord
-from store.digest import Digest
+from store.digest import SIZE, Digest
 from store.errors import Error
 from store.files import NoSpace
-from store.graph import Graph, Step
-from store.manifest import show
+from store.graph import Graph, Step, newest_first
+from store.manifest import File, Manifest, Symlink, follow, show
 from store.store import Store
 
-VERSION = 1
+if TYPE_CHECKING:
+    import sqlite_utils
+
+VERSION = 2
 BUSY = 30.0
 
 _TABLES: dict[str, tuple[dict[str, type], str | tuple[str, ...]]] = {
@@ -35,8 +37,12 @@ _TABLES: dict[str, tuple[dict[str, type], str | tuple[str, ...]]] = {
     "results": ({"action": str, "kind": str, "label": str, "output": str, "started": int, "stamp": str}, "action"),
     "inputs": ({"action": str, "position": int, "label": str, "tree": str}, ("action", "position")),
     "artifacts": ({"folder": str, "name": str, "version": str, "digest": str}, "folder"),
-    "trees": ({"id": int, "digest": str, "files": int, "size": int}, "id"),
-    "entries": ({"tree": int, "path": bytes, "blob": str, "size": int, "executable": int}, ("tree", "path")),
+    # artifact: whether the tree is one of an artifact. alone: the size of its blobs, each counted once.
+    "trees": ({"id": int, "digest": str, "artifact": int, "files": int, "size": int, "alone": int}, "id"),
+    # artifacts: how many artifacts have the blob. holder: the sum of their trees' ids, so if it is one, that one's.
+    "blobs": ({"id": int, "digest": bytes, "executable": int, "size": int, "artifacts": int, "holder": int}, "id"),
+    # kind: one of the three below.
+    "entries": ({"tree": int, "path": bytes, "name": bytes, "blob": int, "kind": int}, ("tree", "path")),
 }
 
 # What the tables say, whatever numbers their rows have.
@@ -44,11 +50,30 @@ _CONTENT = {
     "results": "SELECT action, kind, label, output, started FROM {0}.results",
     "inputs": "SELECT action, position, label, tree FROM {0}.inputs",
     "artifacts": "SELECT folder, name, version, digest FROM {0}.artifacts",
-    "trees": "SELECT digest, files, size FROM {0}.trees",
-    "entries": "SELECT t.digest, path, blob, e.size, executable FROM {0}.entries e LEFT JOIN {0}.trees t ON id = tree",
+    "trees": "SELECT digest, artifact, files, size, alone FROM {0}.trees",
+    "blobs": "SELECT hex(b.digest), executable, b.size, artifacts, t.digest FROM {0}.blobs b"
+    " LEFT JOIN {0}.trees t ON artifacts = 1 AND t.id = holder",
+    "entries": "SELECT t.digest, path, name, hex(b.digest), executable, kind FROM {0}.entries e"
+    " LEFT JOIN {0}.trees t ON t.id = tree LEFT JOIN {0}.blobs b ON b.id = blob",
 }
+# A file of a source; of an artifact, a file, or a symlink that leads to a file of the same tree, whose blob it has then.
+_SOURCE, _FILE, _LINK = range(3)
 
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH)
+
+# What was made of no other tree: see Graph.makers.
+_LEAVES = """
+    SELECT output FROM results UNION SELECT tree FROM inputs EXCEPT
+    SELECT output FROM results WHERE EXISTS (SELECT 1 FROM inputs WHERE inputs.action = results.action)
+    AND NOT EXISTS (SELECT 1 FROM inputs WHERE inputs.action = results.action AND tree = output)
+"""
+
+_CAME_OF = """
+    WITH RECURSIVE later (tree) AS (
+        VALUES (?) UNION
+        SELECT output FROM later JOIN inputs USING (tree) JOIN results USING (action) WHERE output <> tree
+    ) SELECT tree FROM later
+"""
 
 T = TypeVar("T")
 
@@ -76,6 +101,19 @@ class Artifact:
     files: int
     size: int
     started: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What an artifact takes on the disk, in bytes: ``alone`` with each blob counted once, ``unique`` what no other one has."""
+
+    alone: int
+    unique: int
+
+    @property
+    def shared(self) -> int:
+        """What other artifacts have too."""
+        return self.alone - self.unique
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +153,7 @@ class Index:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.path = store.root / "index.sqlite"
-        self._open: sqlite_utils.Database | None = None
+        self._open: sqlite3.Connection | None = None
 
     def close(self) -> None:
         """Let go of the file."""
@@ -199,40 +237,71 @@ class Index:
                 os.unlink(f"{self.path}{suffix}")
 
     @property
-    def _db(self) -> sqlite_utils.Database:
+    def _db(self) -> sqlite3.Connection:
         if self._open is None:
-            connection = sqlite3.connect(self.path, timeout=BUSY)
+            # No transactions but our own.
+            connection = sqlite3.connect(self.path, timeout=BUSY, isolation_level=None)
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = NORMAL")
-                self._open = sqlite_utils.Database(connection, execute_plugins=False)
+                self._open = connection
             except BaseException:
                 connection.close()
                 raise
         return self._open
+
+    @property
+    def _tables(self) -> sqlite_utils.Database:
+        import sqlite_utils  # 100 ms: only when there is something to write
+
+        return sqlite_utils.Database(self._db, execute_plugins=False)
 
     def _update(self) -> None:
         with self.store.lock("index"):
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
             if version != VERSION:
                 self._remove()
-            with self._db.atomic():
+            with self._transaction():
                 if version != VERSION:
                     self._create()
-                self._update_results()
-                self._update_artifacts()
-                self._update_trees()
+                news = [self._update_results(), self._update_artifacts(), self._unread() > 0]
+                if any(news):
+                    self._update_trees()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            self._db.rollback()
+            raise
+        self._db.execute("COMMIT")
 
     def _create(self) -> None:
+        tables = self._tables
         for name, (columns, key) in _TABLES.items():
-            self._db.table(name).create(columns, pk=key, strict=True)
-        self._db.table("entries").create_index(["blob"])
-        self._db.table("trees").create_index(["digest"], unique=True)
-        self._db.table("results").create_index(["output"])
+            tables.table(name).create(columns, pk=key, strict=True)
+        tables.table("entries").create_index(["blob"])
+        tables.table("entries").create_index(["name"])
+        tables.table("blobs").create_index(["digest", "executable"], unique=True)
+        tables.table("trees").create_index(["digest"], unique=True)
+        tables.table("results").create_index(["output"])
+        tables.table("inputs").create_index(["tree"])
+        tables.table("artifacts").create_index(["digest"])
+        # What a thousand artifacts have may come from one package.
+        self._db.execute(f"CREATE INDEX source_blobs ON entries (blob) WHERE kind = {_SOURCE}")
+        self._db.execute("CREATE INDEX unique_blobs ON blobs (holder, size) WHERE artifacts = 1")
         # Inside the transaction: an index without its tables is never of the right version.
         self._db.execute(f"PRAGMA user_version = {VERSION}")
 
-    def _update_results(self) -> None:
+    def _unread(self) -> int:
+        """How many trees should be in the index, and had manifests that could not be read."""
+        # A number that sqlite keeps for whoever made the file.
+        return int(self._rows("PRAGMA application_id")[0][0])
+
+    def _update_results(self) -> bool:
+        """Whether there was something to do."""
         known = dict(self._rows("SELECT action, stamp FROM results"))
         fresh: list[tuple[Step, str]] = []
         seen = set()
@@ -258,8 +327,10 @@ class Index:
                 for position, (label, tree) in enumerate(step.inputs)
             ),
         )
+        return bool(stale or fresh)
 
-    def _update_artifacts(self) -> None:
+    def _update_artifacts(self) -> bool:
+        """The same."""
         known = {folder for (folder,) in self._rows("SELECT folder FROM artifacts")}
         there = {str(folder): folder for folder in artifacts.folders(self.store)}
         self._delete("artifacts", "folder", known - there.keys())
@@ -269,34 +340,65 @@ class Index:
             if digest is not None:
                 rows.append((text, there[text].name, there[text].version, digest.hex))
         self._insert("artifacts", rows)
+        return bool(rows or known - there.keys())
 
     def _update_trees(self) -> None:
         """Have the files of what came from outside and of artifacts, and of no other tree: input roots are large and many."""
-        wanted = {tree.hex for tree in self._graph().leaves()}
-        wanted.update(digest for (digest,) in self._rows("SELECT digest FROM artifacts"))
-        known = dict(self._rows("SELECT digest, id FROM trees"))
-        stale = [known[digest] for digest in known.keys() - wanted]
-        self._delete("trees", "id", stale)
-        self._delete("entries", "tree", stale)
-        number = max(known.values(), default=0)
-        for digest in sorted(wanted - known.keys()):
+        wanted = {digest: 0 for (digest,) in self._rows(_LEAVES)}
+        wanted.update((digest, 1) for (digest,) in self._rows("SELECT digest FROM artifacts"))
+        known = {
+            digest: (number, artifact) for digest, number, artifact in self._rows("SELECT digest, id, artifact FROM trees")
+        }
+        for digest, (number, artifact) in known.items():
+            if wanted.get(digest) != artifact:
+                self._forget(number)
+        number = max((number for number, _ in known.values()), default=0)
+        unread = 0
+        for digest in sorted(digest for digest, artifact in wanted.items() if known.get(digest, (0, -1))[1] != artifact):
             try:
                 manifest = self.store.read_manifest(Digest.parse(digest))
             except (Error, OSError):
-                continue  # gone, or damaged: `check` says so
+                unread += 1  # gone, or damaged: `check` says so
+                continue
             number += 1
-            files = list(manifest.files)
-            self._insert("trees", [(number, digest, len(files), manifest.size)])
-            self._insert("entries", ((number, path, node.blob.hex, node.size, int(node.executable)) for path, node in files))
+            self._learn(number, manifest, wanted[digest])
+        self._db.execute(f"PRAGMA application_id = {min(unread, 0x7FFFFFFF)}")
+
+    def _learn(self, tree: int, manifest: Manifest, artifact: int) -> None:
+        blobs = {(node.blob.raw, int(node.executable)): node.size for _, node in manifest.files}
+        files = sum(1 for _ in manifest.files)
+        self._insert("trees", [(tree, manifest.digest.hex, artifact, files, manifest.size, sum(blobs.values()))])
+        self._db.executemany(
+            "INSERT INTO blobs (digest, executable, size, artifacts, holder) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
+            " SET artifacts = artifacts + excluded.artifacts, holder = holder + excluded.holder",
+            ((*blob, size, artifact, tree * artifact) for blob, size in blobs.items()),
+        )
+        self._db.executemany(
+            "INSERT INTO entries SELECT ?, ?, ?, id, ? FROM blobs WHERE digest = ? AND executable = ?",
+            ((tree, path, path.rpartition(b"/")[2], kind, *blob) for path, kind, blob in _named(manifest, artifact)),
+        )
+
+    def _forget(self, tree: int) -> None:
+        mine = "id IN (SELECT blob FROM entries WHERE tree = ?1)"
+        self._rows(
+            f"UPDATE blobs SET artifacts = artifacts - 1, holder = holder - ?1 WHERE {mine}"  # noqa: S608
+            " AND (SELECT artifact FROM trees WHERE id = ?1)",
+            tree,
+        )
+        others = "SELECT 1 FROM entries WHERE blob = blobs.id AND tree <> ?1"
+        self._rows(f"DELETE FROM blobs WHERE {mine} AND NOT EXISTS ({others})", tree)  # noqa: S608
+        self._delete("entries", "tree", [tree])
+        self._delete("trees", "id", [tree])
 
     def _insert(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        columns = list(_TABLES[table][0])
-        # The library's list mode: the first row says what the columns are.
-        self._db.table(table).insert_all(_with_heading(columns, rows), batch_size=500)
+        iterator = iter(rows)
+        for first in iterator:
+            # The library's list mode: the first row says what the columns are.
+            self._tables.table(table).insert_all(itertools.chain([list(_TABLES[table][0]), first], iterator), batch_size=500)
 
     def _delete(self, table: str, column: str, values: Iterable[object]) -> None:
         for value in values:
-            self._db.table(table).delete_where(f"{column} = ?", [value])
+            self._rows(f"DELETE FROM {table} WHERE {column} = ?", value)  # noqa: S608
 
     def _rows(self, sql: str, *values: object) -> list[Any]:
         return self._db.execute(sql, values).fetchall()
@@ -304,18 +406,22 @@ class Index:
     # -- asking it --
 
     def graph(self) -> Graph:
-        """Every step that the index knows."""
-        return self._guarded(self._graph)
+        """Every step that the index knows, each looked up when it is asked for."""
+        return _IndexedGraph(self)
 
-    def _graph(self) -> Graph:
-        inputs: dict[str, list[tuple[str, Digest]]] = {}
-        for action, label, tree in self._rows("SELECT action, label, tree FROM inputs ORDER BY action, position"):
-            inputs.setdefault(action, []).append((label, Digest.parse(tree)))
-        rows = self._rows("SELECT action, kind, label, output, started FROM results")
-        return Graph(
-            Step(Digest.parse(action), kind, label, Digest.parse(output), started, tuple(inputs.get(action, ())))
-            for action, kind, label, output, started in rows
-        )
+    def steps_to(self, tree: Digest) -> list[Step]:
+        """The steps that gave ``tree``, the newest first."""
+        return self._guarded(lambda: self._steps_to(tree))
+
+    def _steps_to(self, tree: Digest) -> list[Step]:
+        found = []
+        for action, kind, label, started in self._rows(
+            "SELECT action, kind, label, started FROM results WHERE output = ?", tree.hex
+        ):
+            inputs = self._rows("SELECT label, tree FROM inputs WHERE action = ? ORDER BY position", action)
+            named = tuple((name, Digest.parse(digest)) for name, digest in inputs)
+            found.append(Step(Digest.parse(action), kind, label, tree, started, named))
+        return sorted(found, key=newest_first)
 
     def artifacts(self) -> list[Artifact]:
         """Every artifact that is checked out, the newest first."""
@@ -334,40 +440,105 @@ class Index:
             found.append(Artifact(folder.name, folder.version, Digest.parse(digest), path, files, size, started))
         return found
 
-    def with_blob(self, blob: Digest) -> list[Holder]:
-        """Every file with these bytes, in the trees that the index has: packages, sources and artifacts."""
-        sql = (
-            "SELECT digest, path, blob, entries.size FROM entries JOIN trees ON id = tree WHERE blob = ? ORDER BY digest, path"
+    def sizes(self) -> dict[Digest, Sizes]:
+        """What each artifact takes on the disk."""
+        return self._guarded(lambda: self._sizes("", ()))
+
+    def sizes_of(self, artifact: Digest) -> Sizes:
+        """What this one takes, which has to be checked out. Raises KeyError."""
+        return self._guarded(lambda: self._sizes("AND digest = ?", (artifact.hex,)))[artifact]
+
+    def _sizes(self, which: str, values: tuple[str, ...]) -> dict[Digest, Sizes]:
+        rows = self._rows(
+            "SELECT digest, alone, (SELECT ifnull(sum(size), 0) FROM blobs WHERE holder = trees.id AND artifacts = 1)"  # noqa: S608
+            f" FROM trees WHERE artifact {which}",
+            *values,
         )
-        return self._guarded(lambda: [_holder(row) for row in self._rows(sql, blob.hex)])
+        return {Digest.parse(digest): Sizes(alone, unique) for digest, alone, unique in rows}
+
+    def size(self) -> int:
+        """The bytes of all artifacts, each blob counted once."""
+        return self._guarded(lambda: int(self._rows("SELECT ifnull(sum(size), 0) FROM blobs WHERE artifacts > 0")[0][0]))
+
+    def sources_with(self, blob: Digest) -> list[Holder]:
+        """Every file with these bytes in what came from outside: packages and sources."""
+        return self._holders(f"blobs.digest = ? AND kind = {_SOURCE}", blob.raw)
+
+    def with_digits(self, digits: str) -> list[Holder]:
+        """Every file of an artifact, the digest of whose bytes begins with these hex digits."""
+        width = 2 * SIZE
+        low, high = bytes.fromhex(digits.ljust(width, "0")), bytes.fromhex(digits.ljust(width, "f"))
+        return self._holders(f"blobs.digest BETWEEN ? AND ? AND kind = {_FILE}", low, high)
 
     def with_name(self, name: bytes) -> list[Holder]:
-        """Every file of this path, or whose last component is this, in the same trees."""
-        sql = (
-            "SELECT digest, path, blob, entries.size FROM entries JOIN trees ON id = tree"
-            " WHERE path = ?1 OR substr(path, -length(?1) - 1) = ?2 ORDER BY digest, path"
-        )
-        return self._guarded(lambda: [_holder(row) for row in self._rows(sql, name, b"/" + name)])
+        """Every file or symlink of an artifact that has this path or last name, or is a library of this name: libssl.
 
-    def is_indexed(self, tree: Digest) -> bool:
-        """Whether the index has the files of this tree."""
-        return self._guarded(lambda: bool(self._rows("SELECT 1 FROM trees WHERE digest = ?", tree.hex)))
+        A symlink counts if it leads to a file of its own tree, and stands for that.
+        """
+        last = name.rpartition(b"/")[2]
+        if last != name:
+            return self._holders(f"name = ? AND path = ? AND kind <> {_SOURCE}", last, name)
+        like = "name = ? OR (name >= ? AND name < ?)"
+        return self._holders(f"({like}) AND kind <> {_SOURCE}", name, name + b".so", name + b".so\xff")
+
+    def _holders(self, condition: str, *values: bytes) -> list[Holder]:
+        sql = (
+            "SELECT trees.digest, path, blobs.digest, blobs.size FROM entries JOIN trees ON trees.id = tree"  # noqa: S608
+            f" JOIN blobs ON blobs.id = blob WHERE {condition} ORDER BY trees.digest, path"
+        )
+        return self._guarded(lambda: [_holder(row) for row in self._rows(sql, *values)])
+
+    def came_of(self, tree: Digest) -> set[Digest]:
+        """All that was made of ``tree``, directly or not."""
+        rows = self._guarded(lambda: self._rows(_CAME_OF, tree.hex))
+        return {Digest.parse(digest) for (digest,) in rows}
+
+    def sources_of(self, artifact: Digest) -> list[Holder]:
+        """The same for all files of an artifact at once."""
+        sql = (
+            "SELECT trees.digest, entries.path, theirs.digest, theirs.size FROM entries AS mine"  # noqa: S608
+            " JOIN blobs AS ours ON ours.id = mine.blob JOIN blobs AS theirs ON theirs.digest = ours.digest"
+            " JOIN entries ON entries.blob = theirs.id JOIN trees ON trees.id = entries.tree"
+            f" WHERE mine.tree = (SELECT id FROM trees WHERE digest = ?) AND entries.kind = {_SOURCE}"
+            " GROUP BY trees.digest, entries.path"
+        )
+        return self._guarded(lambda: [_holder(row) for row in self._rows(sql, artifact.hex)])
+
+    def is_source(self, tree: Digest) -> bool:
+        """Whether this tree is one that ``sources_with`` looks into."""
+        return self._guarded(lambda: bool(self._rows("SELECT 1 FROM trees WHERE digest = ? AND NOT artifact", tree.hex)))
 
 
 def _shown(value: object) -> str:
     return show(value) if isinstance(value, bytes) else str(value)
 
 
-def _holder(row: tuple[str, bytes, str, int]) -> Holder:
-    return Holder(Digest.parse(row[0]), row[1], Digest.parse(row[2]), row[3])
+class _IndexedGraph(Graph):
+    """The graph that an index has. Each tree is asked for once."""
+
+    def __init__(self, index: Index) -> None:
+        super().__init__(())
+        self._index = index
+
+    def gave(self, tree: Digest) -> list[Step]:
+        if tree not in self._by_output:
+            self._by_output[tree] = self._index.steps_to(tree)
+        return self._by_output[tree]
 
 
-def _with_heading(columns: list[str], rows: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-    iterator = iter(rows)
-    for first in iterator:
-        yield columns
-        yield first
-        yield from iterator
+def _holder(row: tuple[str, bytes, bytes, int]) -> Holder:
+    return Holder(Digest.parse(row[0]), row[1], Digest(row[2]), row[3])
+
+
+def _named(manifest: Manifest, artifact: int) -> Iterator[tuple[bytes, int, tuple[bytes, int]]]:
+    """Every path that leads to a file, its kind, and the file's blob and mode."""
+    for path, node in manifest.entries:
+        if type(node) is File:
+            yield path, _FILE if artifact else _SOURCE, (node.blob.raw, int(node.executable))
+        elif type(node) is Symlink and artifact:
+            target = manifest.get(follow(manifest, path) or b"")
+            if type(target) is File:
+                yield path, _LINK, (target.blob.raw, int(target.executable))
 
 
 def _code(error: sqlite3.DatabaseError) -> int:

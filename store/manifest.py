@@ -314,3 +314,30 @@ def _is_below(path: bytes, folders: set[bytes]) -> bool:
         if path in folders:
             return True
     return False
+
+
+def follow(manifest: Manifest, path: bytes, *, limit: int = 40) -> bytes | None:
+    """The path of the file that ``path`` leads to through symlinks of the same tree, or None when it leads to no file in it."""
+    done: list[bytes] = []
+    left = path.split(b"/")[::-1]
+    while left:
+        name = left.pop()
+        if name in (b"", b"."):
+            continue
+        if name == b"..":
+            if not done:
+                return None
+            done.pop()
+            continue
+        match manifest.get(b"/".join([*done, name])):
+            case Symlink(target):
+                limit -= 1
+                if limit < 0 or target.startswith(b"/"):
+                    return None
+                left.extend(target.split(b"/")[::-1])
+            case Directory() | File():
+                done.append(name)
+            case None:
+                return None
+    found = b"/".join(done)
+    return found if type(manifest.get(found)) is File else None

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from store.digest import BadDigest, Digest
+from store.digest import PREFIX, SIZE, BadDigest, Digest
 from store.errors import Error
 from store.graph import Step
-from store.index import Index
-from store.manifest import Directory, File, Manifest, Symlink
+from store.index import Holder, Index
+from store.manifest import File, Manifest, follow
 
 How: TypeAlias = Literal["imported", "built", "changed"]
+
+
+# The fewest digits of a digest that are taken for one.
+SHORTEST = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,27 @@ class Origin:
     source: str
     chain: tuple[Link, ...]
 
+    @property
+    def input(self) -> str:
+        """The label of the build's input that brought the file, such as a system or another recipe; "" if the build made it."""
+        merged = next((n for n, link in enumerate(self.chain) if link.kind in ("merge", "adopt")), len(self.chain))
+        return self.chain[merged + 1].label if merged + 1 < len(self.chain) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file that some artifact has: the artifact's digest, and where the bytes came from, as Origin says it.
+
+    ``path`` may be a symlink's, which leads to the file.
+    """
+
+    artifact: Digest
+    path: bytes
+    blob: Digest
+    size: int
+    how: How
+    source: str
+
 
 class NotHeld(Error):
     """Nothing in an artifact is called ``what``."""
@@ -53,8 +78,29 @@ class NotHeld(Error):
 
 def origins(index: Index, artifact: Digest) -> list[Origin]:
     """Where every file of ``artifact`` came from, in the order of its manifest. Raises MissingManifest."""
+    (found,) = origins_of(index, [artifact])
+    return found
+
+
+def origins_of(index: Index, artifacts: Iterable[Digest]) -> list[list[Origin]]:
+    """The same of several artifacts, which costs less than one by one: they have much in common."""
     search = _Search(index)
-    return [search.origin(artifact, path, node) for path, node in search.manifest(artifact).files]
+    return [search.origins(artifact) for artifact in artifacts]
+
+
+def searched(index: Index, what: str) -> list[Found]:
+    """The files of all artifacts that ``what`` means: a name, a path, a library's name, or the digest of a file's bytes.
+
+    Of a digest, ``b3:`` and the first four digits are enough.
+    """
+    digits = what.removeprefix(PREFIX)
+    hexadecimal = bool(digits) and set(digits) <= set("0123456789abcdef")
+    if hexadecimal and (len(digits) == 2 * SIZE or (digits != what and SHORTEST <= len(digits) < 2 * SIZE)):
+        found = index.with_digits(digits)
+    else:
+        found = index.with_name(what.encode("utf-8", "surrogateescape").strip(b"/"))
+    search = _Search(index)
+    return [search.found(holder) for holder in found]
 
 
 def holders(index: Index, artifact: Digest, what: str) -> list[Origin]:
@@ -89,33 +135,6 @@ def _meant(manifest: Manifest, what: str) -> Iterator[bytes]:
                 yield target
 
 
-def follow(manifest: Manifest, path: bytes, *, limit: int = 40) -> bytes | None:
-    """The path of the file that ``path`` leads to through symlinks of the same tree, or None when it leads to no file in it."""
-    done: list[bytes] = []
-    left = path.split(b"/")[::-1]
-    while left:
-        name = left.pop()
-        if name in (b"", b"."):
-            continue
-        if name == b"..":
-            if not done:
-                return None
-            done.pop()
-            continue
-        match manifest.get(b"/".join([*done, name])):
-            case Symlink(target):
-                limit -= 1
-                if limit < 0 or target.startswith(b"/"):
-                    return None
-                left.extend(target.split(b"/")[::-1])
-            case Directory() | File():
-                done.append(name)
-            case None:
-                return None
-    found = b"/".join(done)
-    return found if type(manifest.get(found)) is File else None
-
-
 class _Search:
     """Reads each tree once. Of packages and sources, the index answers; other trees are read from their manifests."""
 
@@ -126,6 +145,10 @@ class _Search:
         self.blobs: dict[Digest, Mapping[Digest, list[bytes]]] = {}
         self.indexed: dict[Digest, bool] = {}
         self.holding: dict[Digest, dict[Digest, list[bytes]]] = {}
+        self.inputs: dict[Digest, tuple[dict[Digest, list[int]], list[int]]] = {}
+        self.made: dict[Digest, list[Step]] = {}
+        self.names: dict[Digest, dict[tuple[bytes, int], tuple[bytes, File]]] = {}
+        self.later: dict[Digest, set[Digest]] = {}
 
     def manifest(self, tree: Digest) -> Manifest:
         if tree not in self.manifests:
@@ -134,14 +157,8 @@ class _Search:
 
     def paths(self, tree: Digest, blob: Digest) -> list[bytes]:
         """Where ``tree`` has this blob."""
-        if tree not in self.indexed:
-            self.indexed[tree] = self.index.is_indexed(tree)
-        if self.indexed[tree]:
-            if blob not in self.holding:
-                self.holding[blob] = {}
-                for holder in self.index.with_blob(blob):
-                    self.holding[blob].setdefault(holder.tree, []).append(holder.path)
-            return self.holding[blob].get(tree, [])
+        if self.is_source(tree):
+            return self.sources(blob).get(tree, [])
         if tree not in self.blobs:
             by_blob: dict[Digest, list[bytes]] = {}
             try:
@@ -151,6 +168,56 @@ class _Search:
                 pass  # a tree that is gone can be asked nothing
             self.blobs[tree] = by_blob
         return self.blobs[tree].get(blob, [])
+
+    def is_source(self, tree: Digest) -> bool:
+        if tree not in self.indexed:
+            self.indexed[tree] = self.index.is_source(tree)
+        return self.indexed[tree]
+
+    def sources(self, blob: Digest) -> dict[Digest, list[bytes]]:
+        """The packages and sources that have this blob, and where."""
+        if blob not in self.holding:
+            self.holding[blob] = {}
+            for holder in self.index.sources_with(blob):
+                self.holding[blob].setdefault(holder.tree, []).append(holder.path)
+        return self.holding[blob]
+
+    def origins(self, artifact: Digest) -> list[Origin]:
+        manifest = self.manifest(artifact)
+        # All at once what ``sources`` would ask of each file.
+        self.holding.update((node.blob, {}) for _, node in manifest.files)
+        for holder in self.index.sources_of(artifact):
+            self.holding[holder.blob].setdefault(holder.tree, []).append(holder.path)
+        return [self.origin(artifact, path, node) for path, node in manifest.files]
+
+    def found(self, holder: Holder) -> Found:
+        """Where what an artifact has came from: if from outside, the index alone tells it."""
+        name = holder.path.rpartition(b"/")[2]
+        labels = []
+        for tree, paths in self.sources(holder.blob).items():
+            alike = any(path.rpartition(b"/")[2] == name for path in paths)
+            source = self.graph.source(tree)
+            # All empty files are alike: such a one says nothing.
+            if source is not None and (alike or holder.size) and holder.tree in self.came_of(tree):
+                labels.append((not alike, source.label))
+        if labels:
+            return Found(holder.tree, holder.path, holder.blob, holder.size, "imported", min(labels)[1])
+        manifest = self.manifest(holder.tree)
+        real = follow(manifest, holder.path)
+        node = None if real is None else manifest.get(real)
+        assert real is not None and isinstance(node, File), holder
+        origin = self.origin(holder.tree, real, node)
+        return Found(holder.tree, holder.path, holder.blob, holder.size, origin.how, origin.source)
+
+    def makers(self, tree: Digest) -> list[Step]:
+        if tree not in self.made:
+            self.made[tree] = self.graph.makers(tree)
+        return self.made[tree]
+
+    def came_of(self, tree: Digest) -> set[Digest]:
+        if tree not in self.later:
+            self.later[tree] = self.index.came_of(tree)
+        return self.later[tree]
 
     def origin(self, artifact: Digest, path: bytes, file: File) -> Origin:
         chain, leaf = self.walk(artifact, path, file)
@@ -167,7 +234,7 @@ class _Search:
         """The file that was at ``path`` before the step that gave ``tree`` rewrote it, or of its name and size elsewhere."""
         name = path.rpartition(b"/")[2]
         moved = None
-        for step in self.graph.makers(tree):
+        for step in self.makers(tree):
             for _, digest in step.inputs:
                 try:
                     manifest = self.manifest(digest)
@@ -176,10 +243,18 @@ class _Search:
                 node = manifest.get(path)
                 if type(node) is File:
                     return digest, path, node
-                for other, like in manifest.files:
-                    if file.size and like.size == file.size and other.rpartition(b"/")[2] == name:
-                        moved = moved or (digest, other, like)
+                if file.size and moved is None:
+                    found = self.by_name(manifest).get((name, file.size))
+                    moved = (digest, *found) if found else None
         return moved
+
+    def by_name(self, manifest: Manifest) -> dict[tuple[bytes, int], tuple[bytes, File]]:
+        """The files of a tree by their last name and size, the first of each."""
+        if manifest.digest not in self.names:
+            names = self.names[manifest.digest] = {}
+            for path, node in manifest.files:
+                names.setdefault((path.rpartition(b"/")[2], node.size), (path, node))
+        return self.names[manifest.digest]
 
     def walk(self, tree: Digest, path: bytes, file: File, label: str = "unknown") -> tuple[list[Link], bool]:
         """The steps back from ``tree`` as long as some input has the blob, and whether that ends in a tree from outside."""
@@ -187,9 +262,9 @@ class _Search:
         seen = set()
         while tree not in seen:
             seen.add(tree)
-            makers = self.graph.makers(tree)
+            makers = self.makers(tree)
             if not makers:
-                source = self.graph.source(tree)
+                source = self.graph.source(tree, label)
                 link = Link(source.kind, source.label, path) if source else Link("source", label, path)
                 return [*chain, link], True
             step, found = self.best(makers, path, file)
@@ -199,12 +274,27 @@ class _Search:
             label, tree, path = found
         return chain, False
 
+    def likely(self, step: Step, blob: Digest) -> list[tuple[str, Digest]]:
+        """The inputs of a step that may have this blob, in their order: of hundreds of packages, few do."""
+        if step.action not in self.inputs:
+            places: dict[Digest, list[int]] = {}
+            others = []
+            for position, (_, tree) in enumerate(step.inputs):
+                if self.is_source(tree):
+                    places.setdefault(tree, []).append(position)
+                else:
+                    others.append(position)
+            self.inputs[step.action] = places, others
+        places, others = self.inputs[step.action]
+        found = [position for tree in self.sources(blob) for position in places.get(tree, ())]
+        return [step.inputs[position] for position in sorted([*found, *others])]
+
     def best(self, makers: list[Step], path: bytes, file: File) -> tuple[Step, tuple[str, Digest, bytes] | None]:
         """Of the steps that gave one tree, one with an input that has the blob: at the same name, if there is such an input."""
         name = path.rpartition(b"/")[2]
         other = None
         for step in makers:
-            for label, digest in step.inputs:
+            for label, digest in self.likely(step, file.blob):
                 for candidate in self.paths(digest, file.blob):
                     if candidate.rpartition(b"/")[2] == name:
                         return step, (label, digest, candidate)

@@ -165,6 +165,14 @@ def test_json_of_builds_and_artifacts(builder: Builder, tmp_path: Path) -> None:
     shape(documented_json("tree"), json.loads(builder("tree", artifact, "--json").stdout), "tree")
     why = json.loads(builder("why", artifact, "libonig", "--json").stdout)
     shape(documented_json("why"), why, "why")
+    for command in ("origins", "graph"):
+        shape(documented_json(command), json.loads(builder(command, artifact, "--json").stdout), command)
+    shape(documented_json("who-has"), json.loads(builder("who-has", "libonig", "--json").stdout), "who-has")
+    shape(documented_json("du"), json.loads(builder("du", "--json").stdout), "du")
+    other = builder.build(RECIPES / "zlib.py")[0]["path"]
+    difference = json.loads(builder("diff", artifact, other, "--json").stdout)
+    assert difference["added"] and difference["removed"] and difference["sources"]
+    shape(documented_json("diff") | {"added": []}, difference | {"added": []}, "diff")
     # The link of a test is nobody's root.
     (tmp_path / "result").unlink()
     assert [step["kind"] for step in why[0]["steps"]] == [step["kind"] for step in documented_json("why")[0]["steps"]]
@@ -361,7 +369,7 @@ def test_every_dependency_has_its_reason() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wanted = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
     wanted += project["project"]["optional-dependencies"]["test"]
-    names = {re.split(r"[=<>]", name)[0] for name in wanted} - {"setuptools"}
+    names = {re.split(r"[\[=<>]", name)[0] for name in wanted} - {"setuptools"}
     assert first_column(section(ARCHITECTURE, "## Dependencies")) == names
 
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = ("store", "launcher", "builder", "recipes")
 
 # What takes long to import, and the modules that may. A build that has nothing to do imports none of these modules.
-HEAVY = {"sqlite_utils": {"store.index"}}
+HEAVY = {"sqlite_utils": {"store.index"}, "cyclonedx": {"builder.sbom"}, "spdx_tools": {"builder.sbom"}}
 
 MODULES = [path.relative_to(ROOT) for package in ORDER for path in sorted((ROOT / package).rglob("*.py"))]
 

@@ -24,6 +24,13 @@ COMMANDS = {
     "info": "say what an artifact is, and what each of its programs is",
     "tree": "list what an artifact holds, and where each piece came from",
     "why": "say why an artifact holds a library or file",
+    "who-has": "say which artifacts hold a file or library",
+    "origins": "say what an artifact is made up of, with sizes",
+    "graph": "show what an artifact was built from",
+    "diff": "say how two artifacts differ, and what they share",
+    "du": "list all artifacts, and what each takes on the disk",
+    "sbom": "print an artifact's bill of materials",
+    "provenance": "print how an artifact was built, as SLSA provenance",
     "push": "push artifacts to a remote",
     "pull": "pull artifacts from a remote",
     "remote": "name the places that artifacts are pushed to and pulled from",
@@ -70,6 +77,13 @@ class Context:
 def say(text: str) -> None:
     """A line on standard output: what a command was asked for."""
     sys.stdout.write(text + "\n")
+
+
+def plain(label: str) -> str:
+    """A label of a step, on one line and with no control characters: results from elsewhere may hold anything."""
+    from store.manifest import show
+
+    return show(label.encode("utf-8", "backslashreplace"))
 
 
 def say_json(value: object) -> None:

@@ -13,10 +13,10 @@ from store.resolve import Named, resolve
 from store.store import Store
 
 
-def argument(parser: argparse.ArgumentParser) -> None:
+def argument(parser: argparse.ArgumentParser, *, json: str = "print all of it as JSON") -> None:
     """Describe the word that names the artifact, and --json."""
     parser.add_argument("artifact", metavar="ARTIFACT", help="a result link, a folder of the store, a digest, or a name")
-    parser.add_argument("--json", action="store_true", help="print all of it as JSON")
+    parser.add_argument("--json", action="store_true", help=json)
 
 
 @contextlib.contextmanager

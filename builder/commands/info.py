@@ -1,4 +1,4 @@
-"""Say what an artifact is: its digest, size and inputs, and of each of its programs and libraries what it is.
+"""Say what an artifact is: its digest, sizes and inputs, and of each of its programs and libraries what it is.
 
 Every ELF file is a launcher, an interpreter, a library or static. A launcher's lines name the interpreter and the
 libraries that it starts with, each with the digest of its bytes.
@@ -33,6 +33,7 @@ def run(options: argparse.Namespace, context: Context) -> int:
     with artifact.opened(context, options.artifact) as (store, named, index):
         manifest = store.read_manifest(named.digest)
         sources = _inputs(index.graph(), named.digest)
+        taken = index.sizes_of(named.digest)
         pieces = list(describe(manifest, store.read_blob))
     if options.json:
         say_json(
@@ -43,6 +44,9 @@ def run(options: argparse.Namespace, context: Context) -> int:
                 "path": str(named.path),
                 "entries": len(manifest),
                 "bytes": manifest.size,
+                "alone": taken.alone,
+                "shared": taken.shared,
+                "unique": taken.unique,
                 "inputs": sources,
                 "programs": [
                     {
@@ -64,6 +68,7 @@ def run(options: argparse.Namespace, context: Context) -> int:
     say(f"digest  {named.digest}")
     say(f"path    {named.path}")
     say(f"holds   {len(manifest)} entries, {size(manifest.size)}")
+    say(f"takes   {size(taken.alone)}: {size(taken.shared)} shared with other artifacts, {size(taken.unique)} its own")
     for label in sources:
         say(f"input   {label}")
     for piece in pieces:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from builder import lockfile
+from builder.commands import COMMANDS
 from tests.conftest import RECIPES, Builder, environment
 
 Write = Callable[..., Path]
@@ -142,7 +143,7 @@ def test_bash_completes(builder: Builder, tmp_path: Path) -> None:
 def test_help_teaches(builder: Builder) -> None:
     text = builder("--help").stdout
     assert "Recipes are Python modules: building one runs its code" in text
-    for name in ("build", "run", "shell", "lock", "log", "info", "tree", "why", "gc", "check", "completion"):
+    for name in COMMANDS:
         assert name in text
         assert "example" in builder(name, "--help").stdout
     assert "invalid choice: 'biuld'" in builder("biuld", status=2).stderr

@@ -14,8 +14,8 @@ from store.action import Action
 from store.digest import Digest
 from store.files import NoSpace
 from store.index import Index
-from store.manifest import Manifest, Symlink
-from store.origins import NotHeld, follow, holders, origins
+from store.manifest import Manifest, Symlink, follow
+from store.origins import NotHeld, holders, origins
 from store.resolve import Ambiguous, NoArtifact, resolve
 from store.store import Store
 from tests.store.helpers import World, file_of, record, start, status, tree
@@ -30,12 +30,16 @@ def world(tmp_path: Path) -> World:
 def content(store: Store) -> list[tuple[object, ...]]:
     """All that an index holds, without the numbers that it gives things itself."""
     with sqlite3.connect(store.root / "index.sqlite") as db:
+        blobs = "blobs JOIN trees ON trees.id = holder WHERE artifacts = 1"
+        entries = "trees LEFT JOIN entries ON trees.id = tree LEFT JOIN blobs ON blobs.id = blob"
         queries = (
             "SELECT action, kind, label, output, started FROM results ORDER BY action",
             "SELECT action, position, label, tree FROM inputs ORDER BY action, position",
             "SELECT folder, name, version, digest FROM artifacts ORDER BY folder",
-            "SELECT digest, files, path, blob, executable FROM trees LEFT JOIN entries ON id = tree ORDER BY digest, path",
-            "SELECT digest, size FROM trees ORDER BY digest",
+            f"SELECT trees.digest, files, path, name, kind, blobs.digest, executable FROM {entries} ORDER BY 1, path",
+            "SELECT digest, artifact, size, alone FROM trees ORDER BY digest",
+            f"SELECT blobs.digest, executable, trees.digest FROM {blobs} ORDER BY blobs.digest, executable",
+            "SELECT digest, executable, size, artifacts FROM blobs ORDER BY digest, executable",
         )
         return [tuple(db.execute(query).fetchall()) for query in queries]
 
@@ -249,8 +253,8 @@ def test_who_holds_what(world: World) -> None:
         for what in ("libcrypto", "", "/", "lib", "..", "\0", "b3:", str(Digest.of(b"?"))):
             with pytest.raises(NotHeld):
                 holders(opened, world.artifact.digest, what)
-        assert {holder.tree for holder in opened.with_blob(ssl)} == {world.ssl.digest, world.artifact.digest}
-        assert {holder.path for holder in opened.with_name(b"LICENCE")} == {b"hello/LICENCE", b"share/LICENCE"}
+        assert {holder.tree for holder in opened.sources_with(ssl)} == {world.ssl.digest}
+        assert {holder.path for holder in opened.with_name(b"LICENCE")} == {b"share/LICENCE"}
 
 
 def test_a_tree_without_a_past(world: World) -> None:
