@@ -123,16 +123,23 @@ def test_command_lines_are_ones_that_the_builder_takes() -> None:
         assert words[0] in commands() or words[0] == "--store", where
         try:
             # Within a sentence, what a command cannot do without may be left out.
-            parser().parse_args(words if whole else [*words, "RECIPE", "NAME"][: len(words) + missing(words)])
+            parser().parse_args(words if whole else completed(words))
         except SystemExit:
             pytest.fail(where)
 
 
-def missing(words: list[str]) -> int:
-    """How many more words a command needs."""
-    needed = [a for a in commands()[words[0]]._actions if not a.option_strings and a.nargs not in ("?", "*")]
-    given = [word for word in words[1:] if not word.startswith("-")]
-    return max(0, len(needed) - len(given))
+def completed(words: list[str]) -> list[str]:
+    """A command line with the words that its command, or its action, needs and that are not there."""
+    command = commands()[words[0]]
+    rest = words[1:]
+    (inner,) = [action for action in command._actions if isinstance(action, argparse._SubParsersAction)] or [None]
+    if inner is not None:
+        action = rest[0] if rest else "list"
+        command, rest = inner.choices[action], rest[1:]
+        words = [words[0], action, *rest]
+    needed = [a for a in command._actions if not a.option_strings and a.nargs not in ("?", "*")]
+    given = [word for word in rest if not word.startswith("-")]
+    return [*words, *["RECIPE", "NAME"][: max(0, len(needed) - len(given))]]
 
 
 # -- JSON --

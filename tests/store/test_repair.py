@@ -148,10 +148,13 @@ def test_rows_of_the_index_that_are_wrong(world: World) -> None:
     assert verified() == []
     place = world.store.root / "index.sqlite"
     for sql in (
-        "INSERT INTO entries SELECT 999, path, blob, size, executable FROM entries LIMIT 1",
+        "INSERT INTO entries SELECT 999, path, name, blob, kind FROM entries LIMIT 1",
         "DELETE FROM entries WHERE path = CAST('bin/hello' AS BLOB)",
         "UPDATE results SET label = 'other' WHERE kind = 'pack'",
         "UPDATE artifacts SET version = '3'",
+        "UPDATE blobs SET size = size + 1 WHERE artifacts = 1",
+        "UPDATE blobs SET holder = holder + 1 WHERE artifacts = 1",
+        "UPDATE entries SET kind = 0 WHERE kind = 1",
     ):
         with sqlite3.connect(place) as connection:
             connection.execute(sql)
