@@ -132,8 +132,7 @@ def completed(words: list[str]) -> list[str]:
     """A command line with the words that its command, or its action, needs and that are not there."""
     command = commands()[words[0]]
     rest = words[1:]
-    (inner,) = [action for action in command._actions if isinstance(action, argparse._SubParsersAction)] or [None]
-    if inner is not None:
+    for inner in [action for action in command._actions if isinstance(action, argparse._SubParsersAction)]:
         action = rest[0] if rest else "list"
         command, rest = inner.choices[action], rest[1:]
         words = [words[0], action, *rest]
