@@ -81,16 +81,15 @@ def _named(place: Remote, spec: str, trust: Trust, platform: str) -> list[Signed
     for wanted, number in tries:
         every = pull.named(place, wanted, platform, number, trust.keys) if _is_name(wanted) else []
         missing = missing and not every
-        believed = [signed for signed in trust.believed(every) if number in (None, signed.statement.version.replace("-", "_"))]
+        believed = [same for same in trust.believed(every) if number in (None, same[0].statement.version.replace("-", "_"))]
         if not believed:
             continue
         # Several keys may have pushed different versions under the name: the highest is the newest, whatever their clocks say.
-        newest = max(believed, key=lambda signed: versions.sort_key(signed.statement.version))
-        same = [s for s in believed if s.statement.version == newest.statement.version]
-        if len({s.statement.result.output for s in same}) > 1:
-            raise Disagreement(place.name, spec, same)
-        output = newest.statement.result.output
-        return [newest] + [s for s in every if s.statement.result.output == output and s.signer != newest.signer]
+        newest = max(believed, key=lambda same: versions.sort_key(same[0].statement.version))
+        rivals = [same[0] for same in believed if same[0].statement.version == newest[0].statement.version]
+        if len({signed.statement.result.output for signed in rivals}) > 1:
+            raise Disagreement(place.name, spec, rivals)
+        return newest
     if missing and trust.keys:
         raise NotThere(place.name, f"{spec} for {platform}, signed by a trusted key", hint=_HINT)
     raise NotSigned(place.name, spec, trust)

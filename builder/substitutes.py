@@ -61,13 +61,14 @@ class Substitutes:
                     self._failed(remote, error)
             believed = self._trust.believed(every)
             if len(believed) > 1:
-                said = ", ".join(sorted(signed.statement.result.output.short for signed in believed))
-                self._progress.warn(f"trusted keys say different things of {believed[0].statement.result.label}: {said}")
+                said = ", ".join(sorted(same[0].statement.result.output.short for same in believed))
+                self._progress.warn(f"trusted keys say different things of {believed[0][0].statement.result.label}: {said}")
                 return None
-            return self._keep(believed[0], every) if believed else None
+            return self._keep(believed[0]) if believed else None
 
-    def _keep(self, signed: Signed, every: Sequence[Signed]) -> Digest | None:
-        result = signed.statement.result
+    def _keep(self, signatures: Sequence[Signed]) -> Digest | None:
+        statement = signatures[0].statement
+        result = statement.result
         self._store.use("tree", result.output.hex)
         if not self._store.manifest_path(result.output).exists():
             tree = self._manifest(result.output)
@@ -75,15 +76,14 @@ class Substitutes:
                 return None
         else:
             tree = self._store.read_manifest(result.output)
-        if tree.size != signed.statement.size:
+        if tree.size != statement.size:
             self._progress.warn(f"{result.label}: what was signed has another size than its tree")
             return None
         with self._store.batch() as batch:
             batch.add_manifest(tree)
             batch.add_result(result)
-            for other in every:
-                if other.statement.says == signed.statement.says:
-                    batch.add_signature(other)
+            for signed in signatures:
+                batch.add_signature(signed)
         return result.output
 
     def _manifest(self, tree: Digest) -> Manifest | None:

@@ -202,7 +202,7 @@ class Batch:
 
     def add_result(self, result: Result) -> None:
         """Add, or replace, what came of an action."""
-        self._write(self._results, self._store.result_path(result.action), result.encode())
+        self._write(self._results, self._store.result_path(result.action), result.sealed())
 
     def add_signature(self, signed: Signed) -> None:
         """Add what a key says of a result, which is in the store or in this batch. It is not verified here."""

@@ -18,6 +18,7 @@ from store.codec import BadRecord
 from store.digest import Digest
 from store.errors import Error
 from store.manifest import Manifest, show
+from store.signing import Signed
 from store.store import FOLDERS, Store
 
 # What is in the store's folder besides its own folders.
@@ -38,6 +39,7 @@ class Kind(StrEnum):
     CORRUPT_MANIFEST = "corrupt manifest"
     MISSING_MANIFEST = "missing manifest"
     CORRUPT_RESULT = "corrupt result"
+    CORRUPT_SIGNATURE = "corrupt signature"
     DANGLING_RESULT = "dangling result"
     WRONG_MODE = "wrong mode"
     CHANGED_TREE = "changed tree"
@@ -91,6 +93,7 @@ class _Check:
         wanted = self.check_roots()
         folders = self.check_folder_names()
         self.check_results()
+        self.check_signatures()
         manifests = self.check_manifests()
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             held = self.check_blobs(pool)
@@ -166,6 +169,20 @@ class _Check:
             manifest = self.store.manifest_path(step.output)
             if not manifest.exists():
                 self.found(Kind.DANGLING_RESULT, path, f"{step.label}: the store has no manifest {step.output.short}")
+            self.check_mode(path, 0o444)
+
+    def check_signatures(self) -> None:
+        for path, action, _ in self.fanned("signatures"):
+            try:
+                signed = Signed.decode(path.read_bytes())
+                signed.verify()
+                if self.store.signature_path(signed.statement.result.action, signed.signer) != path:
+                    raise BadRecord("signature", f"it is about another action than {action.short}, or by another key")
+            except FileNotFoundError:
+                continue
+            except Error as error:
+                self.found(Kind.CORRUPT_SIGNATURE, path, error.message)
+                continue
             self.check_mode(path, 0o444)
 
     def check_manifests(self) -> set[Digest]:

@@ -41,7 +41,6 @@ from store.artifacts import Folder
 from store.digest import Digest
 from store.errors import Error
 from store.graph import Step
-from store.manifest import Manifest
 from store.running import running
 from store.store import Store
 
@@ -131,9 +130,9 @@ def _alone(store: Store, patience: float, waiting: Callable[[], None] | None) ->
         os.close(fd)
 
 
-def _blob_names(manifest: Manifest) -> Iterator[str]:
-    for _, node in manifest.files:
-        yield node.blob.hex + ".x" if node.executable else node.blob.hex
+def _blob_names(store: Store, tree: Digest) -> Iterator[str]:
+    for raw, executable in store.blobs_of(tree):
+        yield raw.hex() + ".x" if executable else raw.hex()
 
 
 @dataclass(slots=True)
@@ -169,7 +168,7 @@ class _Living:
         for tree in reached if self.inputs else fresh:
             # An input's manifest may be gone already, by hand: then there is nothing to keep of it.
             if tree in fresh or self.store.manifest_path(tree).exists():
-                self.of("blobs").update(_blob_names(self.store.read_manifest(tree)))
+                self.of("blobs").update(_blob_names(self.store, tree))
         self.tops |= fresh
         self.of("artifacts").update(tree.base32 for tree in fresh)
         self.of("manifests").update(tree.hex for tree in reached)
@@ -289,7 +288,7 @@ class _Removal:
 
     def blobs_of(self, tree: Digest) -> set[str]:
         try:
-            return set(_blob_names(self.store.read_manifest(tree)))
+            return set(_blob_names(self.store, tree))
         except Error:
             return set()
 

@@ -42,7 +42,7 @@ def result_files(store: Store) -> Iterator[os.DirEntry[str]]:
 def read_step(path: str) -> Step:
     """The step whose result is the file ``path``. Raises BadRecord, also when its name is another action's."""
     with open(path, "rb") as file:
-        result = Result.decode(file.read())
+        result = Result.unseal(file.read())
     if result.action.hex != os.path.basename(path):
         raise BadRecord("result", "it is the result of another action than its name says")
     action = Action.decode(result.record)

@@ -228,8 +228,10 @@ class Manifest:
         if type(rows) is not list:
             raise codec.BadRecord("manifest", "its entries are no list")
         manifest = cls(_decode_row(row) for row in rows)
-        if manifest.encode() != data:
+        # The record is canonical, and so is each row: what is left to differ is their order.
+        if list(manifest) != [row[0] for row in rows]:
             raise codec.BadRecord("manifest", "its entries are out of order")
+        manifest._encoded = data
         return manifest
 
     def names(self, path: bytes) -> list[bytes]:
@@ -251,6 +253,12 @@ class Manifest:
         check_path(path)
         moved = ((path + b"/" + name, node) for name, node in self._nodes.items())
         return Manifest.with_parents([(path, DIRECTORY), *moved])
+
+
+def blobs_in(data: bytes) -> set[tuple[bytes, bool]]:
+    """The blobs in a manifest's bytes, which have been decoded before: each digest's 32 bytes, and if it may be executed."""
+    (rows,) = codec.decode_again("manifest", data)
+    return {(row[2], row[4]) for row in rows if row[1] == _FILE}
 
 
 def _decode_row(row: object) -> tuple[bytes, Node]:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import BinaryIO, cast
 
-from store import parcels, remote
+from store import artifacts, parcels, remote
 from store.batch import Batch, WrongBytes
 from store.codec import BadRecord
 from store.digest import Digest
 from store.errors import Error
 from store.manifest import File, Manifest
-from store.parcels import CHUNK, MAX_OBJECT, Span, Waybill, expand
+from store.parcels import CHUNK, MAX_OBJECT, Place, Span, Waybill, expand
 from store.remote import Lying, NotThere, Remote
 from store.signing import Signed
 from store.store import Store
@@ -125,6 +129,40 @@ def pull(store: Store, place: Remote, bill: Waybill, *, report: Report = lambda 
 def _is_here(store: Store, node: File) -> bool:
     """Whether the bytes are here, with the other mode."""
     return os.path.exists(store.blob_path(node.blob, executable=not node.executable))
+
+
+def source(store: Store, place: Remote) -> Callable[[Digest], BinaryIO | None]:
+    """The remote as something that may have the bytes of a digest: of what the artifacts in ``store`` are made of.
+
+    What it gives raises RemoteError, and BadRecord for damage.
+    """
+    trees: dict[Digest, Manifest] = {}
+    places: dict[Digest, tuple[File, Place]] = {}
+
+    def look() -> None:
+        for folder in artifacts.folders(store):
+            with contextlib.suppress(NotThere):
+                bill = waybill(place, folder.base32)
+                trees[bill.manifest.digest] = bill.manifest
+                places.update((node.blob, (node, where)) for node, where in bill.where())
+
+    def give(digest: Digest) -> BinaryIO | None:
+        if not trees:
+            look()
+        tree = trees.get(digest) or (None if digest in places else manifest(place, digest))
+        if tree is not None:
+            return io.BytesIO(tree.encode())
+        if digest not in places:
+            return None
+        node, where = places[digest]
+        pieces = _Pieces(place.stream(remote.parcel_key(where.parcel), where.offset, where.length))
+        file = cast(BinaryIO, tempfile.TemporaryFile(dir=store.root / "tmp"))
+        for chunk in parcels.expanded(pieces.part(where.length), node.size):
+            file.write(chunk)
+        file.seek(0)
+        return file
+
+    return give
 
 
 class _Puller:

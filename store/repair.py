@@ -100,6 +100,8 @@ class _Repair:
         for path in by_kind.get(Kind.CORRUPT_RESULT, []) + by_kind.get(Kind.DANGLING_RESULT, []):
             if not self.is_whole(path):
                 self.aside(path, "the next build does that step again")
+        for path in by_kind.get(Kind.CORRUPT_SIGNATURE, []):
+            self.aside(path, "`builder sign`, or the next pull, brings it again")
         self.trees(by_kind.get(Kind.CHANGED_TREE, []))
 
     # -- records and contents --

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from store import codec
-from store.digest import BadDigest, Digest
+from store.digest import SIZE, BadDigest, Digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +51,16 @@ class Result:
             return cls(record, label, Digest(output), started, milliseconds, by, None if log is None else Digest(log))
         except BadDigest as error:
             raise codec.BadRecord("result", error.message) from None
+
+    def sealed(self) -> bytes:
+        """What a file of the store holds: the canonical bytes, and behind them their digest. So no change of it goes unseen."""
+        data = self.encode()
+        return data + Digest.of(data).raw
+
+    @classmethod
+    def unseal(cls, data: bytes) -> Result:
+        """Read what ``sealed`` gives. Raises BadRecord."""
+        record, seal = data[:-SIZE], data[-SIZE:]
+        if Digest.of(record).raw != seal:
+            raise codec.BadRecord("result", "its bytes do not have the digest that stands behind them")
+        return cls.decode(record)

@@ -211,8 +211,8 @@ class Trust:
     keys: Mapping[str, PublicKey]
     needed: int = 1
 
-    def believed(self, every: Iterable[Signed]) -> list[Signed]:
-        """Of each statement that enough trusted keys have signed, one; wrong signatures count for nothing."""
+    def believed(self, every: Iterable[Signed]) -> list[list[Signed]]:
+        """Of each statement that enough trusted keys have signed, their signatures; wrong ones count for nothing."""
         voters: dict[tuple[object, ...], dict[str, Signed]] = {}
         for signed in every:
             if signed.signer not in self.keys:
@@ -222,5 +222,5 @@ class Trust:
             except BadSignature:
                 continue
             voters.setdefault(signed.statement.says, {})[signed.signer] = signed
-        # The order of the keys decides whose words about time and maker are kept: nothing depends on them.
-        return [said[min(said)] for said in voters.values() if len(said) >= max(1, self.needed)]
+        # The order of the keys decides whose words about time and maker come first: nothing depends on them.
+        return [[said[key] for key in sorted(said)] for said in voters.values() if len(said) >= max(1, self.needed)]

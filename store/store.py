@@ -12,7 +12,7 @@ from store import files
 from store.codec import BadRecord
 from store.digest import Digest
 from store.errors import Error
-from store.manifest import File, Manifest
+from store.manifest import File, Manifest, blobs_in
 from store.result import Result
 
 # As typing has it, whose import would take a twentieth of a build that has nothing to do.
@@ -134,6 +134,9 @@ class Store:
 
     def read_manifest(self, digest: Digest) -> Manifest:
         """The manifest ``digest``. Raises MissingManifest, Damaged or BadRecord."""
+        return Manifest.decode(self._manifest_bytes(digest))
+
+    def _manifest_bytes(self, digest: Digest) -> bytes:
         path = self.manifest_path(digest)
         try:
             data = path.read_bytes()
@@ -141,7 +144,14 @@ class Store:
             raise MissingManifest(digest) from None
         if Digest.of(data) != digest:
             raise Damaged(path)
-        return Manifest.decode(data)
+        return data
+
+    def blobs_of(self, tree: Digest) -> set[tuple[bytes, bool]]:
+        """Of each blob of a tree its digest's 32 bytes and whether it may be executed. Raises as ``read_manifest``.
+
+        Ten times as fast as that: bytes that have the digest were looked at, entry by entry, when they were written.
+        """
+        return blobs_in(self._manifest_bytes(tree))
 
     def read_result(self, action: Digest) -> Result | None:
         """What came of ``action``, or None. A damaged record, or one whose tree is gone, counts as none.
@@ -150,7 +160,7 @@ class Store:
         """
         self.use("results", action.hex)
         try:
-            result = Result.decode(self.result_path(action).read_bytes())
+            result = Result.unseal(self.result_path(action).read_bytes())
         except (FileNotFoundError, BadRecord):
             return None
         if result.action != action or not self.manifest_path(result.output).exists():

@@ -4,12 +4,13 @@ Ends with status 3 when something is damaged. What a killed builder left behind 
 again from the files when it does not fit them.
 
 --repair restores what it can: blobs from artifacts, artifacts and their manifests from each other, anything from another store
-(--from); it sets modes right, and makes changed artifacts again. What is damaged is moved to lost+found in the store, and
-never deleted. Then it checks again, and says what is still damaged, and what to do about it.
+or a remote (--from); it sets modes right, and makes changed artifacts again. What is damaged is moved to lost+found in the
+store, and never deleted. Then it checks again, and says what is still damaged, and what to do about it.
 
 examples:
   builder check --json | jq '.findings'
   builder check --repair --from /mnt/backup/builder
+  builder check --repair --from ours
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from builder.commands import Context, say, say_json
 from store import index
 from store.check import Finding, Kind, check
 from store.errors import Error
-from store.repair import Repaired, other_store, repair
+from store.repair import Repaired, Source, other_store, repair
+from store.store import Store
 
 DAMAGE = 3
 
 # What a person can do about what could not be repaired.
 _ADVICE = {
-    Kind.MISSING_BLOB: "Build its recipe again, or name a store that has it with --from.",
+    Kind.MISSING_BLOB: "Build its recipe again, or name a store or remote that has it with --from.",
     Kind.MISSING_MANIFEST: "Remove the root that needs it (`builder root list`), or build its recipe again.",
     Kind.BAD_ROOT: "Nothing is collected while it is there: remove this file, and make the link or the root again.",
 }
@@ -46,12 +48,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--from",
         dest="sources",
         action="append",
-        type=Path,
         default=[],
-        metavar="DIR",
-        help="another store to take bytes from; may be given again",
+        metavar="PLACE",
+        help="another store's folder, or a remote, to take bytes from; may be given again",
     )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+
+
+def _source(store: Store, context: Context, place: str) -> Source:
+    if (Path(place) / "blobs").is_dir():
+        return other_store(Path(place))
+    from store import pull, push
+
+    remote = context.sharing().open(place)
+    push.check_mark(remote)
+    return pull.source(store, remote)
 
 
 def run(options: argparse.Namespace, context: Context) -> int:
@@ -59,9 +70,9 @@ def run(options: argparse.Namespace, context: Context) -> int:
     from builder import show
 
     if options.sources and not options.repair:
-        raise NoSource("--from is for --repair", hint="`builder check --repair --from DIR` takes bytes from there.")
+        raise NoSource("--from is for --repair", hint="`builder check --repair --from PLACE` takes bytes from there.")
     store = context.store()
-    sources = [other_store(place) for place in options.sources]
+    sources = [_source(store, context, place) for place in options.sources]
     with show.progress(verbose=False) as progress, progress.task("check", "the store") as task:
         seen = 0
 

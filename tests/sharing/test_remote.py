@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from builder.remotes.directory import DirectoryRemote
-from store import pull, push, remote, remote_gc
-from store.check import check
+from store import artifacts, pull, push, remote, remote_gc, signatures
+from store.check import Kind, check
 from store.errors import Error
+from store.manifest import File
 from store.parcels import Place, Waybill
 from store.push import Load
 from store.remote import Lying, NotThere, RemoteError
+from store.repair import repair
 from store.store import Store
 from tests.sharing.helpers import ANNA, CONTENT, files_of, fill, folder, get, send, statement
 from tests.store.helpers import start, status
@@ -370,3 +372,66 @@ def test_an_empty_tree_travels(here: Store, there: Store, place: DirectoryRemote
     send(here, place, tree)
     get(there, place, tree)
     assert there.read_manifest(tree.digest) == tree
+
+
+# -- repair --
+
+
+def test_a_store_is_repaired_from_a_remote(here: Store, place: DirectoryRemote) -> None:
+    """An artifact's blob has a flipped byte, and one is missing: the remote has them."""
+    tree = fill(here, CONTENT)
+    artifacts.check_out(here, tree, name="hello", version="2.10")
+    send(here, place, tree)
+    big, page = tree[b"lib/big.so"], tree[b"share/doc/5.txt"]
+    assert isinstance(big, File)
+    assert isinstance(page, File)
+    # The artifact's file is the same inode.
+    victim = here.blob_path(big.blob, executable=False)
+    victim.chmod(0o644)
+    with open(victim, "r+b") as file:
+        file.write(b"?")
+    victim.chmod(0o444)
+    here.blob_path(page.blob, executable=False).unlink()
+    folder = here.root / "artifacts" / str(artifacts.folders(here)[0])
+    with pytest.raises(Error):
+        here.read_blob(big.blob)
+    (folder / "share/doc").chmod(0o755)
+    (folder / "share/doc/5.txt").unlink()
+    (folder / "share/doc").chmod(0o555)
+    assert [finding for finding in check(here) if not finding.harmless]
+    repaired = repair(here, [pull.source(here, place)])
+    assert repaired.left == ()
+    assert [finding for finding in check(here) if not finding.harmless] == []
+
+
+def test_a_damaged_signature_is_found(here: Store) -> None:
+    tree = fill(here, {"a": b"1"})
+    signed = ANNA.sign(statement(tree.digest, size=tree.size))
+    with here.batch() as batch:
+        batch.add_result(signed.statement.result)
+        batch.add_signature(signed)
+    assert check(here) == []
+    assert signatures.of_action(here, signed.statement.result.action) == [signed]
+    path = here.signature_path(signed.statement.result.action, signed.signer)
+    data = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    path.chmod(0o444)
+    assert [finding.kind for finding in check(here)] == [Kind.CORRUPT_SIGNATURE]
+    assert repair(here).left == ()
+    assert check(here) == []
+
+
+def test_every_changed_byte_of_a_result_is_found(here: Store) -> None:
+    tree = fill(here, {"a": b"1"})
+    result = statement(tree.digest).result
+    with here.batch() as batch:
+        batch.add_result(result)
+    path = here.result_path(result.action)
+    data = path.read_bytes()
+    path.chmod(0o644)
+    for at in range(len(data)):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :])
+        assert here.read_result(result.action) is None, at
+    path.write_bytes(data)
+    assert here.read_result(result.action) == result

@@ -96,7 +96,7 @@ def test_only_trusted_keys_are_believed() -> None:
     said = statement(TREE)
     assert trust().believed([ANNA.sign(said)]) == []
     assert trust(BERT).believed([ANNA.sign(said)]) == []
-    assert trust(ANNA).believed([ANNA.sign(said)]) == [ANNA.sign(said)]
+    assert trust(ANNA).believed([ANNA.sign(said)]) == [[ANNA.sign(said)]]
 
 
 def test_several_keys_have_to_say_the_same() -> None:
