@@ -11,6 +11,7 @@ import hashlib
 import http.client
 import os
 import queue
+import ssl
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
@@ -435,15 +436,9 @@ class _Network:
             return self._pools[proxy, safe]
 
     def _new_pool(self, proxy: str, safe: bool) -> urllib3.PoolManager:
-        options: dict[str, Any] = {"maxsize": self._jobs, "num_pools": 2 * self._jobs}
-        if safe or proxy.startswith("https:"):
-            # It takes a while to read all of a system's certificates, and a mirror of Debian seldom needs them.
-            options["ssl_context"] = tls.context()
-        if not proxy:
-            return urllib3.PoolManager(**options)
-        address, login = _without_login(proxy if "://" in proxy else f"http://{proxy}")
-        headers = urllib3.make_headers(proxy_basic_auth=login) if login else {}
-        return urllib3.ProxyManager(address, proxy_headers=headers, **options)
+        # It takes a while to read all of a system's certificates, and a mirror of Debian seldom needs them.
+        certificates = tls.context() if safe or proxy.startswith("https:") else None
+        return pool(proxy, certificates, connections=self._jobs)
 
     @contextlib.contextmanager
     def open(self, where: Place, start: int, validator: str) -> Iterator[_Body]:
@@ -477,12 +472,12 @@ class _Network:
                 response.close()
                 response.release_conn()
         except (SSLError, LocationValueError) as error:
-            raise _Refused(_reason(error)) from None
+            raise _Refused(reason(error)) from None
         except (HTTPError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
-            raise _Broken(_reason(error)) from None
+            raise _Broken(reason(error)) from None
 
     def _follow(self, where: Place, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
-        url, login = _without_login(where.url)
+        url, login = without_login(where.url)
         timeout = urllib3.Timeout(connect=CONNECT, read=READ)
         for _ in range(MAX_REDIRECTS):
             sent = headers | (urllib3.make_headers(basic_auth=login) if login else {})
@@ -509,7 +504,19 @@ class _Network:
         raise _Refused(f"more than {MAX_REDIRECTS} redirects")
 
 
-def _without_login(url: str) -> tuple[str, str]:
+def pool(proxy: str, certificates: ssl.SSLContext | None, *, connections: int) -> urllib3.PoolManager:
+    """Connections that are used again, through a proxy if its address is not empty."""
+    options: dict[str, Any] = {"maxsize": connections, "num_pools": 2 * connections}
+    if certificates is not None:
+        options["ssl_context"] = certificates
+    if not proxy:
+        return urllib3.PoolManager(**options)
+    address, login = without_login(proxy if "://" in proxy else f"http://{proxy}")
+    headers = urllib3.make_headers(proxy_basic_auth=login) if login else {}
+    return urllib3.ProxyManager(address, proxy_headers=headers, **options)
+
+
+def without_login(url: str) -> tuple[str, str]:
     """An address without its user and password, and these as ``user:password``."""
     parts = urlsplit(url)
     login, at, host = parts.netloc.rpartition("@")
@@ -541,7 +548,8 @@ def _answer(response: urllib3.BaseHTTPResponse, start: int) -> _Body:
     return _Body(0, total, validator, lambda: response.stream(CHUNK))
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception, *, silence: float | None = READ) -> str:
+    """What a failed request means, for people; ``silence`` is how long an answer was waited for."""
     match error:
         case SSLError():
             return f"its certificate is not accepted: {error}"
@@ -550,7 +558,7 @@ def _reason(error: Exception) -> str:
         case urllib3.exceptions.ConnectTimeoutError():
             return f"no connection within {CONNECT:.0f} seconds"
         case urllib3.exceptions.ReadTimeoutError():
-            return f"no answer for {READ:.0f} seconds"
+            return f"no answer for {silence or READ:.0f} seconds"
         case urllib3.exceptions.NewConnectionError():
             return "no connection"
         case urllib3.exceptions.ProtocolError() | http.client.HTTPException() | ConnectionError():

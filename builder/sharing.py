@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from builder import mirrors
 from builder.mirrors import BadConfiguration
 from builder.remotes import KINDS, open_remote
 from store.errors import Error
@@ -57,10 +58,14 @@ class RemoteEntry:
 
 
 class Sharing:
-    """The user's keys and remotes in ``folder``, with the rest of the configuration in ``folder/config.toml``."""
+    """The user's keys and remotes in ``folder``, with the rest of the configuration in ``folder/config.toml``.
 
-    def __init__(self, folder: Path) -> None:
+    ``environment`` says which proxies there are.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self.folder = folder
+        self._environment = environment
 
     # -- keys --
 
@@ -167,9 +172,15 @@ class Sharing:
     def open(self, spec: str) -> Remote:
         """The remote that ``spec`` means: a name, or an address. Raises NoSuchEntry or BadAddress."""
         if "/" in spec:
-            return open_remote(spec, spec)
+            return self._open(mirrors.show(spec), spec)
         entry = self.remote_entry(spec)
-        return open_remote(entry.name, entry.address)
+        return self._open(entry.name, entry.address)
+
+    def _open(self, name: str, address: str) -> Remote:
+        if not address.startswith(("http:", "https:")):
+            return open_remote(name, address)
+        (place,) = mirrors.find(self.folder / "config.toml", self._environment).places(address)
+        return open_remote(name, address, proxy=place.proxy)
 
     # -- files --
 

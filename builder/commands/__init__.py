@@ -71,7 +71,7 @@ class Context:
         """The user's keys and remotes."""
         from builder.sharing import Sharing
 
-        return Sharing(self.config_path.parent)
+        return Sharing(self.config_path.parent, self.environment)
 
 
 def say(text: str) -> None:

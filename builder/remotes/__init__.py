@@ -23,8 +23,11 @@ class BadAddress(Error):
         self.address = address
 
 
-def open_remote(name: str, address: str) -> Remote:
-    """The remote at ``address``, called ``name`` in messages. Raises BadAddress. Nothing is asked of it yet."""
+def open_remote(name: str, address: str, *, proxy: str = "") -> Remote:
+    """The remote at ``address``, called ``name`` in messages. Raises BadAddress. Nothing is asked of it yet.
+
+    ``proxy`` is the address of the proxy through which an HTTP server is asked, or empty.
+    """
     if address.startswith(("/", "./", "../")):
         from builder.remotes.directory import DirectoryRemote
 
@@ -40,9 +43,9 @@ def open_remote(name: str, address: str) -> Remote:
 
             return DirectoryRemote(name, Path(unquote(parts.path)))
         case "http" | "https" if parts.hostname:
-            from builder.remotes.objects import http_remote
+            from builder.remotes.http import HttpRemote
 
-            return http_remote(name, address)
+            return HttpRemote(name, address, proxy=proxy)
         case "s3" if parts.netloc:
             from builder.remotes.objects import s3_remote
 

@@ -1,19 +1,18 @@
-"""Buckets and HTTP servers as remotes, through obstore. https is verified with the system's certificates, always."""
+"""S3-compatible buckets as remotes, through obstore. https is verified with the system's certificates, always."""
 
 from __future__ import annotations
 
-import base64
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import unquote, urlsplit, urlunsplit
 
 import obstore
-from obstore.exceptions import BaseError
-from obstore.store import HTTPStore, S3Store
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import S3Store
 
 from builder.mirrors import show
 from store.remote import NotThere, Object, RemoteError
@@ -25,51 +24,67 @@ THREADS = 16
 PIECE = 1 << 20
 T = TypeVar("T")
 
-# A request may take long, for a parcel may be large and a line slow; an answer that does not go on is given up.
-CLIENT: ClientConfig = {"connect_timeout": timedelta(seconds=15), "timeout": timedelta(minutes=30), "user_agent": "builder"}
-RETRY: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=60)}
+# Seconds. A bucket that says nothing for SILENCE is given up, after as many attempts as RETRY has.
+CONNECT, SILENCE = 10.0, 20.0
+# The library counts the sending of a request as silence. So what writes has a limit for the whole: a request is MULTIPART.
+WRITE = 600.0
+MULTIPART = 16 << 20  # bytes
+RETRY: RetryConfig = {"max_retries": 2, "retry_timeout": timedelta(seconds=60)}
+
+_WHO = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY say who asks."
+# What the library's long messages mean, by the first of these that is somewhere in them.
+_MEANINGS = (
+    ("InvalidCertificate", "its certificate is not accepted", "SSL_CERT_FILE names a file with an authority of your own."),
+    ("ConnectionRefused", "nobody answers there (connection refused)", ""),
+    ("dns error", "its host is not known", ""),
+    ("TimedOut", "it does not answer", ""),
+    ("NoSuchBucket", "there is no such bucket", "Make it with the means of its owner: a push makes none."),
+    ("InvalidAccessKeyId", "it does not know the access key", _WHO),
+    ("SignatureDoesNotMatch", "the secret key is not that of the access key", _WHO),
+    ("AccessDenied", "it does not let us", _WHO),
+    ("169.254.169.254", "there are no credentials", _WHO),
+)
 
 
-def s3_remote(name: str, bucket: str, prefix: str, options: Mapping[str, str]) -> ObjectRemote:
+def s3_remote(name: str, bucket: str, prefix: str, options: Mapping[str, str], *, silence: float = SILENCE) -> ObjectRemote:
     """A bucket. Who asks is what AWS_ACCESS_KEY_ID and the other variables of S3 clients say."""
     config: dict[str, str] = {"region": options.get("region", "us-east-1")}
-    client = CLIENT.copy()
-    if endpoint := options.get("endpoint"):
+    endpoint = options.get("endpoint", "")
+    if endpoint:
         config["endpoint"] = endpoint
-        if endpoint.startswith("http://"):
-            client["allow_http"] = True
-    store = S3Store(bucket, prefix=prefix or None, config=config, client_options=client, retry_config=RETRY)  # type: ignore[arg-type]
-    return ObjectRemote(name, store, can_list=True)
 
+    def make(limits: Mapping[str, float]) -> S3Store:
+        seconds = {word: timedelta(seconds=limit) for word, limit in limits.items()}
+        # The library knows ``read_timeout``, and its types do not.
+        client: ClientConfig = {"user_agent": "builder", "allow_http": endpoint.startswith("http://"), **seconds}  # type: ignore[typeddict-item]
+        return S3Store(bucket, prefix=prefix or None, config=config, client_options=client, retry_config=RETRY)  # type: ignore[arg-type]
 
-def http_remote(name: str, address: str) -> ObjectRemote:
-    """A server. A user and a password may stand in the address."""
-    parts = urlsplit(address)
-    client = CLIENT.copy()
-    if parts.scheme == "http":
-        client["allow_http"] = True
-    if parts.username is not None:
-        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
-        client["default_headers"] = {"authorization": "Basic " + base64.b64encode(login).decode()}
-    plain = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-    return ObjectRemote(name, HTTPStore(plain.rstrip("/"), client_options=client, retry_config=RETRY), can_list=False)
+    reader = make({"connect_timeout": CONNECT, "read_timeout": silence, "timeout": 86400})
+    return ObjectRemote(name, reader, make({"connect_timeout": CONNECT, "timeout": WRITE}))
 
 
 class ObjectRemote:
-    """Objects of an obstore store."""
+    """Objects of a bucket. ``reader`` and ``writer`` are the same but for what they wait for."""
 
-    def __init__(self, name: str, store: S3Store | HTTPStore, *, can_list: bool) -> None:
+    def __init__(self, name: str, reader: S3Store, writer: S3Store) -> None:
         self.name = name
-        self._store = store
-        self._can_list = can_list
+        self._store = reader
+        self._writer = writer
+
+    def _failed(self, error: Exception) -> RemoteError:
+        reason, hint = _reason(error)
+        return RemoteError(self.name, reason, hint=hint)
 
     def _ask(self, work: Callable[[], T]) -> T:
         try:
             return work()
+        except FileNotFoundError as error:
+            # The same error for what is not there, and for the whole bucket.
+            if "NoSuchBucket" in str(error):
+                raise self._failed(error) from None
+            raise
         except (BaseError, OSError) as error:
-            if isinstance(error, FileNotFoundError):
-                raise
-            raise RemoteError(self.name, _reason(error)) from None
+            raise self._failed(error) from None
 
     def read(self, key: str, limit: int) -> bytes | None:
         """See store.remote.Remote."""
@@ -83,29 +98,20 @@ class ObjectRemote:
                 parts.append(bytes(piece))
         except FileNotFoundError:
             return None
-        except BaseError as error:
-            raise RemoteError(self.name, _reason(error)) from None
+        except (BaseError, OSError) as error:
+            raise self._failed(error) from None
         return b"".join(parts)
 
     def stream(self, key: str, start: int, length: int) -> Iterator[bytes]:
         """See store.remote.Remote."""
         try:
             answer = self._ask(lambda: obstore.get(self._store, key, options={"range": (start, start + length)}))
-            # A server that knows no ranges sends everything.
-            skip = start - answer.range[0]
             for piece in answer.stream(PIECE):
-                data = bytes(piece)
-                if skip:
-                    data, skip = data[skip:], max(0, skip - len(data))
-                if data:
-                    yield data[:length]
-                    length -= len(data)
-                if length <= 0:
-                    return
+                yield bytes(piece)
         except FileNotFoundError:
             raise NotThere(self.name, key) from None
-        except BaseError as error:
-            raise RemoteError(self.name, _reason(error)) from None
+        except (BaseError, OSError) as error:
+            raise self._failed(error) from None
 
     def has(self, keys: Sequence[str]) -> list[bool]:
         """See store.remote.Remote."""
@@ -122,7 +128,12 @@ class ObjectRemote:
 
     def write(self, key: str, data: bytes | Path) -> None:
         """See store.remote.Remote."""
-        self._ask(lambda: obstore.put(self._store, key, data, use_multipart=None if self._can_list else False))
+        size = len(data) if isinstance(data, bytes) else os.stat(data).st_size
+        try:
+            # One that is sent in pieces is there when all of them are.
+            self._ask(lambda: obstore.put(self._writer, key, data, use_multipart=size > MULTIPART, chunk_size=MULTIPART))
+        except FileNotFoundError as error:
+            raise self._failed(error) from None
 
     def objects(self, prefix: str) -> Iterator[Object]:
         """See store.remote.Remote."""
@@ -132,21 +143,30 @@ class ObjectRemote:
                     yield Object(row["path"], row["size"], row["last_modified"].timestamp())
         except FileNotFoundError:
             return
-        except BaseError as error:
-            raise RemoteError(self.name, _reason(error)) from None
+        except (BaseError, OSError) as error:
+            raise self._failed(error) from None
 
     def remove(self, keys: Iterable[str]) -> None:
         """See store.remote.Remote."""
-        for key in keys:
+
+        def forget(key: str) -> None:
             try:
-                self._ask(lambda key=key: obstore.delete(self._store, key))  # type: ignore[misc]
+                self._ask(lambda: obstore.delete(self._store, key))
             except FileNotFoundError:
-                continue
+                return
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(forget, keys))
 
 
-def _reason(error: Exception) -> str:
-    """What the library says, on a few words: its messages go on with all their causes."""
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return show(lines[0])[:500] if lines else type(error).__name__
+def _reason(error: Exception) -> tuple[str, str]:
+    """What the library says, in a few words, for its messages go on with all their causes; and what to do about it."""
+    text = str(error)
+    for mark, meaning, hint in _MEANINGS:
+        if mark in text:
+            return meaning, hint
+    hint = _WHO if isinstance(error, UnauthenticatedError | PermissionDeniedError) else ""
+    if match := re.search(r"status(?: code)?:? (\d{3}[^:\n]{0,60})", text):
+        return f"it answers {match[1].strip()}", hint
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return (show(lines[0])[:300] if lines else type(error).__name__), hint

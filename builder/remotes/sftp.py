@@ -4,28 +4,67 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import socket
 import stat
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import paramiko
 
+from builder.mirrors import show
 from store.remote import NotThere, Object, RemoteError
 
 CHUNK = 1 << 18
 CONNECTIONS = 3
+# Seconds without an answer. A login may ask its user for something; ssh itself gives up sooner where nobody answers.
+SILENCE, LOGIN = 30.0, 120.0
+MAX_SAID = 1 << 14  # bytes
+
+
+class _Line:
+    """What the library talks through in the place of a channel of its own: ssh's standard input and output."""
+
+    def __init__(self, ours: socket.socket, process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
+        self._socket, self._process, self._said = ours, process, said
+        self.send, self.recv = ours.send, ours.recv
+
+    def wait_at_most(self, seconds: float) -> None:
+        self._socket.settimeout(seconds)
+
+    def recv_ready(self) -> bool:
+        return bool(select.select([self._socket], [], [], 0)[0])
+
+    def get_name(self) -> str:
+        return "ssh"
+
+    def close(self) -> None:
+        self._socket.close()
+        self._process.terminate()
+        self._process.wait()
+
+    def reason(self, error: Exception) -> str:
+        """Why there is no connection: the last words of ssh, if it ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if isinstance(error, TimeoutError) or self._process.wait(5) == 0:
+                return "it does not answer" if isinstance(error, TimeoutError) else str(error)
+        self._said.seek(0)
+        lines = [line.strip() for line in self._said.read(MAX_SAID).decode("utf-8", "replace").splitlines() if line.strip()]
+        return show(lines[-1])[:300] if lines else f"ssh ended with status {self._process.returncode}"
 
 
 class SftpRemote:
     """Objects are files below the directory ``top`` of ``host``."""
 
-    def __init__(self, name: str, host: str, top: str, *, user: str | None, port: int | None) -> None:
+    def __init__(self, name: str, host: str, top: str, *, user: str | None, port: int | None, silence: float = SILENCE) -> None:
         self.name = name
         self._host, self._top, self._user, self._port = host, top.rstrip("/"), user, port
+        self._silence = silence
         self._free = threading.BoundedSemaphore(CONNECTIONS)
         self._idle: list[paramiko.SFTPClient] = []
         self._folders: set[str] = set()
@@ -40,14 +79,18 @@ class SftpRemote:
                 client = self._connect()
             try:
                 yield client
-            except (OSError, EOFError, paramiko.SSHException) as error:
-                if not isinstance(error, OSError) or not error.errno:
-                    client.close()
-                    raise RemoteError(self.name, str(error) or "the connection broke off") from None
+            except RemoteError:
                 self._idle.append(client)
-                raise RemoteError(self.name, os.strerror(error.errno)) from None
-            except GeneratorExit:
-                # Somebody stopped reading half-way: there are answers on the line that nobody waits for.
+                raise
+            except PermissionError as error:
+                self._idle.append(client)
+                raise RemoteError(self.name, os.strerror(error.errno or 0)) from None
+            except (OSError, EOFError, paramiko.SSHException, paramiko.SFTPError) as error:
+                client.close()
+                reason = "it does not answer" if isinstance(error, TimeoutError) else str(error) or "the connection broke off"
+                raise RemoteError(self.name, reason) from None
+            except BaseException:
+                # Somebody stopped half-way: there are answers on the line that nobody waits for.
                 client.close()
                 raise
             else:
@@ -57,21 +100,27 @@ class SftpRemote:
         ssh = shutil.which("ssh")
         if ssh is None:
             raise RemoteError(self.name, "there is no ssh on this machine", hint="Install OpenSSH's client.")
-        words = [ssh, "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3"]
+        words = [ssh, "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=2"]
         if self._port is not None:
             words += ["-p", str(self._port)]
         if self._user is not None:
             words += ["-l", self._user]
+        # What it says is shown if it fails. Questions it asks on the terminal, and not there.
+        said = tempfile.TemporaryFile()
         ours, theirs = socket.socketpair()
         with theirs:
-            process = subprocess.Popen([*words, "-s", "--", self._host, "sftp"], stdin=theirs.fileno(), stdout=theirs.fileno())
+            end = theirs.fileno()
+            process = subprocess.Popen([*words, "-s", "--", self._host, "sftp"], stdin=end, stdout=end, stderr=said)
+        line = _Line(ours, process, said)
         try:
-            # The channel is only read from and written to, as a socket can be too.
-            return paramiko.SFTPClient(ours)  # type: ignore[arg-type]
-        except (paramiko.SSHException, EOFError, OSError) as error:
-            ours.close()
-            status = process.wait()
-            reason = f"ssh ended with status {status}" if status else str(error)
+            line.wait_at_most(LOGIN)
+            # The channel is only read from and written to.
+            client = paramiko.SFTPClient(line)  # type: ignore[arg-type]
+            line.wait_at_most(self._silence)
+            return client
+        except (paramiko.SSHException, paramiko.SFTPError, EOFError, OSError) as error:
+            reason = line.reason(error)
+            line.close()
             raise RemoteError(self.name, reason, hint=f"Does `ssh {self._host}` work? Is sftp allowed there?") from None
 
     def read(self, key: str, limit: int) -> bytes | None:
