@@ -77,8 +77,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # long enough to make any turns it on.
     gc.disable()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    # A closed pipe (`builder log x | head`) ends the program quietly, like any other of its kind.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         from builder.commands import Context
@@ -94,6 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         status = _say("stopped", "", 130)
     except Error as error:
         status = _say(error.message, error.hint, error.exit_code)
+    except BrokenPipeError:
+        _end_quietly()
     except OSError as error:
         # The machine refused something that no part above has a better word for: no memory, no descriptors, a full disk.
         place = error.filename or "the system refused a call"
@@ -106,11 +106,23 @@ def _leave(status: int) -> NoReturn:
     try:
         sys.stdout.flush()
         sys.stderr.flush()
+    except BrokenPipeError:
+        _end_quietly()
     except OSError as error:
         # A full disk behind standard output: what was printed is not there, and must not count as done.
         os.write(2, f"error: standard output: {os.strerror(error.errno or 0)}\n".encode())
         status = 1
     os._exit(status)
+
+
+def _end_quietly() -> NoReturn:
+    """A closed pipe (`builder log x | head`) ends the program by its signal, like any other of its kind.
+
+    The signal is not left to do so by itself: it comes as well when the other end of a network's connection is gone.
+    """
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGPIPE)
+    os._exit(1)
 
 
 def _interrupt(number: int, frame: object) -> None:  # noqa: ARG001

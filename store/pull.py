@@ -25,7 +25,7 @@ from store.store import Store
 
 Report = Callable[[int], None]
 THREADS = 6
-SAVE = 1 << 27  # bytes after which what came is given its names, so that a pull that breaks off goes on from there
+SAVE = 1 << 25  # bytes after which what came is given its names, so that a pull that breaks off goes on from there
 
 
 @dataclass(slots=True)
@@ -191,7 +191,7 @@ class _Puller:
     def take(self, span: Span) -> None:
         with self.lock:
             self.done.requests += 1
-        source = _Pieces(self.place.stream(remote.parcel_key(span.parcel), span.start, span.length))
+        source = _Pieces(self.until_stopped(self.place.stream(remote.parcel_key(span.parcel), span.start, span.length)))
         for node, where in span.wanted:
             if self.stopped.is_set():
                 return
@@ -203,6 +203,13 @@ class _Puller:
                 reason = "it is cut off" if isinstance(error, EOFError) else error.message
                 raise Lying(self.place.name, f"the parcel {span.parcel.short}", reason) from None
             self.save(node, source)
+
+    def until_stopped(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """So that Ctrl-C, or another thread's failure, does not wait for the rest of a large blob."""
+        for piece in pieces:
+            if self.stopped.is_set():
+                return
+            yield piece
 
     def save(self, node: File, source: _Pieces) -> None:
         self.report(node.size)

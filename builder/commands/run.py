@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import glob
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,6 +56,8 @@ def run(options: argparse.Namespace, context: Context) -> int:
     environment = _with_host(place, item.name, context.environment) if options.host_libraries else context.environment
     sys.stdout.flush()
     try:
+        # Python ignores it, and what is ignored stays so in the program.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         os.execve(program, [str(program), *options.words], dict(environment))  # noqa: S606
     except OSError as error:
         raise Error(f"cannot run {program}: {os.strerror(error.errno or 0)}") from None

@@ -26,9 +26,10 @@ T = TypeVar("T")
 
 # Seconds. A bucket that says nothing for SILENCE is given up, after as many attempts as RETRY has.
 CONNECT, SILENCE = 10.0, 20.0
-# The library counts the sending of a request as silence. So what writes has a limit for the whole: a request is MULTIPART.
+# The library counts the sending of a request as silence. So what writes has a limit for the whole of a request.
 WRITE = 600.0
-MULTIPART = 16 << 20  # bytes
+# Bytes. What is larger than LARGE goes in pieces of a CHUNK, each a request.
+LARGE, CHUNK = 32 << 20, 16 << 20
 RETRY: RetryConfig = {"max_retries": 2, "retry_timeout": timedelta(seconds=60)}
 
 _WHO = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY say who asks."
@@ -131,7 +132,7 @@ class ObjectRemote:
         size = len(data) if isinstance(data, bytes) else os.stat(data).st_size
         try:
             # One that is sent in pieces is there when all of them are.
-            self._ask(lambda: obstore.put(self._writer, key, data, use_multipart=size > MULTIPART, chunk_size=MULTIPART))
+            self._ask(lambda: obstore.put(self._writer, key, data, use_multipart=size > LARGE, chunk_size=CHUNK))
         except FileNotFoundError as error:
             raise self._failed(error) from None
 

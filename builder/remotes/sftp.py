@@ -82,13 +82,12 @@ class SftpRemote:
             except RemoteError:
                 self._idle.append(client)
                 raise
-            except PermissionError as error:
+            except (FileNotFoundError, PermissionError) as error:
                 self._idle.append(client)
                 raise RemoteError(self.name, os.strerror(error.errno or 0)) from None
             except (OSError, EOFError, paramiko.SSHException, paramiko.SFTPError) as error:
                 client.close()
-                reason = "it does not answer" if isinstance(error, TimeoutError) else str(error) or "the connection broke off"
-                raise RemoteError(self.name, reason) from None
+                raise self._broken(error) from None
             except BaseException:
                 # Somebody stopped half-way: there are answers on the line that nobody waits for.
                 client.close()
@@ -96,11 +95,20 @@ class SftpRemote:
             else:
                 self._idle.append(client)
 
+    def _broken(self, error: Exception) -> RemoteError:
+        if isinstance(error, TimeoutError):
+            return RemoteError(self.name, "it does not answer")
+        if isinstance(error, OSError) and not error.errno:
+            # The protocol has one word for a full disk, a read-only one, and much else.
+            return RemoteError(self.name, f"its sftp says: {error}", hint="Is there room, and may its user write there?")
+        return RemoteError(self.name, "the connection broke off")
+
     def _connect(self) -> paramiko.SFTPClient:
         ssh = shutil.which("ssh")
         if ssh is None:
             raise RemoteError(self.name, "there is no ssh on this machine", hint="Install OpenSSH's client.")
-        words = [ssh, "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=2"]
+        wait = max(1, min(15, int(self._silence)))
+        words = [ssh, "-o", f"ConnectTimeout={wait}", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=2"]
         if self._port is not None:
             words += ["-p", str(self._port)]
         if self._user is not None:

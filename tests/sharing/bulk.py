@@ -1,9 +1,9 @@
-"""An artifact of five parcels, whose bytes nothing can compress: for transfers that break off half-way."""
+"""An artifact of three parcels and 48 files, whose bytes nothing can compress: for transfers that break off half-way."""
 
 from builder import Recipe
 from recipes import toolchain
 
-PARTS, SIZE = 5, 9 << 20
+PARTS, SIZE = 48, 1 << 20
 
 recipe = Recipe(
     name="bulk",

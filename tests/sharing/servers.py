@@ -115,15 +115,18 @@ class Line:
 
 @dataclass
 class Server:
-    """A server that is running: what remotes there are called, what the environment of a client has, and the line to it.
+    """A server that is running, the line to it, what the environment of a client has, and where it keeps its files.
 
-    ``folder`` is where it keeps its objects, if they are files.
+    ``address`` has ``{}`` where the name of a remote goes: one server has many.
     """
 
     address: str
     line: Line
     environment: Mapping[str, str] = field(default_factory=dict)
-    folder: Path | None = None
+    work: Path = Path()
+
+    def remote(self, name: str) -> str:
+        return self.address.format(name)
 
 
 class Box:
@@ -235,7 +238,7 @@ def nginx(artifact: Path, work: Path) -> Iterator[Server]:
         wait_for((work / "https").exists, process, box.log)
         line = Line(unix(work / "http"))
         try:
-            yield Server(f"http://{LOGIN}@127.0.0.1:{line.port}/dav", line, folder=work / "files" / "dav")
+            yield Server(f"http://{LOGIN}@127.0.0.1:{line.port}/dav/{{}}", line, work=work)
         finally:
             line.close()
 
@@ -274,7 +277,7 @@ def free_ports(count: int) -> list[int]:
 
 @contextlib.contextmanager
 def seaweedfs(artifact: Path, work: Path) -> Iterator[Server]:
-    """An S3 server with the bucket "artifacts". The address has the place for a prefix at its end."""
+    """An S3 server with the bucket "artifacts"."""
     weed = Path(sysconfig.get_path("scripts")) / "weed"
     credentials = [{"accessKey": KEYS["AWS_ACCESS_KEY_ID"], "secretKey": KEYS["AWS_SECRET_ACCESS_KEY"]}]
     rights = ["Admin", "Read", "List", "Tagging", "Write"]
@@ -294,7 +297,7 @@ def seaweedfs(artifact: Path, work: Path) -> Iterator[Server]:
         wait_for(lambda: _makes_bucket(ports["filer.port"], ports["s3.port"]), process, box.log)
         line = Line(lambda: socket.create_connection(("127.0.0.1", ports["s3.port"])))
         try:
-            yield Server(f"s3://artifacts/test?endpoint=http://127.0.0.1:{line.port}", line, KEYS)
+            yield Server(f"s3://artifacts/{{}}?endpoint=http://127.0.0.1:{line.port}", line, KEYS, work)
         finally:
             line.close()
 
@@ -353,7 +356,7 @@ def sshd(artifact: Path, work: Path) -> Iterator[Server]:
     (work / "known-hosts").write_text(f"[127.0.0.1]:{line.port} {host}")
     environment = {"SSH_CONFIG": str(work / "ssh"), "PATH": f"{artifact}/bin:{os.environ['PATH']}"}
     try:
-        yield Server(f"ssh://user@127.0.0.1:{line.port}{work}/files", line, environment, folder=work / "files")
+        yield Server(f"ssh://user@127.0.0.1:{line.port}{work}/files/{{}}", line, environment, work)
     finally:
         line.close()
         for session in sessions:
@@ -376,6 +379,6 @@ def static(folder: Path) -> Iterator[Server]:
         port = int(match[1])
         line = Line(lambda: socket.create_connection(("127.0.0.1", port)))
         try:
-            yield Server(f"http://127.0.0.1:{line.port}", line)
+            yield Server(f"http://127.0.0.1:{line.port}/{{}}", line)
         finally:
             line.close()
