@@ -53,7 +53,7 @@ class HttpRemote:
         self._timeout = urllib3.Timeout(connect=min(silence, fetch.CONNECT), read=silence)
         self._lock = threading.Lock()
         self._made: urllib3.PoolManager | None = None
-        self._folders = {""}
+        self._folders: set[str] = set()
 
     def _pool(self) -> urllib3.PoolManager:
         with self._lock:
@@ -61,6 +61,9 @@ class HttpRemote:
                 safe = self._top.startswith("https:") or self._proxy.startswith("https:")
                 self._made = fetch.pool(self._proxy, tls.context() if safe else None, connections=THREADS)
             return self._made
+
+    def _url(self, key: str) -> str:
+        return self._top + quote(key)
 
     # -- requests --
 
@@ -103,7 +106,7 @@ class HttpRemote:
     def _ask(
         self,
         method: str,
-        key: str,
+        url: str,
         headers: dict[str, str] | None = None,
         body: bytes | Path | None = None,
         allowed: Sequence[int] = (),
@@ -113,7 +116,7 @@ class HttpRemote:
             try:
                 with contextlib.ExitStack() as stack:
                     sent = stack.enter_context(open(body, "rb")) if isinstance(body, Path) else body
-                    answer = self._send(method, self._top + quote(key), headers or {}, sent)
+                    answer = self._send(method, url, headers or {}, sent)
                 if answer.status < 500 or answer.status in (501, 507, *allowed):
                     break
                 _drop(answer)
@@ -177,7 +180,7 @@ class HttpRemote:
 
     def _answer(self, key: str, start: int, end: int | None) -> Iterator[bytes]:
         headers = {} if end is None else {"Range": f"bytes={start}-{end - 1}"}
-        with self._ask("GET", key, headers, allowed=(404, 410, 416)) as answer:
+        with self._ask("GET", self._url(key), headers, allowed=(404, 410, 416)) as answer:
             if answer.status in (404, 410):
                 raise NotThere(self.name, key)
             if answer.status == 416:
@@ -204,7 +207,7 @@ class HttpRemote:
         """See store.remote.Remote."""
 
         def look(key: str) -> bool:
-            with self._ask("HEAD", key, allowed=(404, 410)) as answer:
+            with self._ask("HEAD", self._url(key), allowed=(404, 410)) as answer:
                 return answer.status not in (404, 410)
 
         with ThreadPoolExecutor(THREADS) as pool:
@@ -212,13 +215,14 @@ class HttpRemote:
 
     def write(self, key: str, data: bytes | Path) -> None:
         """See store.remote.Remote."""
-        self._make(key.rpartition("/")[0])
+        self._make(self._url(key).rpartition("/")[0])
         size = len(data) if isinstance(data, bytes) else os.stat(data).st_size
-        with self._ask("PUT", key, {"Content-Length": str(size)}, data):
+        with self._ask("PUT", self._url(key), {"Content-Length": str(size)}, data):
             pass
 
     def _make(self, folder: str) -> None:
-        if folder in self._folders:
+        """Make a folder, by its address, and those above it that are not there."""
+        if folder in self._folders or not urlsplit(folder).path.strip("/"):
             return
         for _ in range(2):
             # 405: it is there. What cannot make folders may not need any: PUT will say.
@@ -246,7 +250,7 @@ class HttpRemote:
         """What is in a folder: name, size or None for a folder, and time."""
         headers = {"Depth": "1", "Content-Type": "application/xml"}
         key = folder + "/" if folder else ""
-        with self._ask("PROPFIND", key, headers, _ASKED, allowed=(404, 410)) as answer:
+        with self._ask("PROPFIND", self._url(key), headers, _ASKED, allowed=(404, 410)) as answer:
             if answer.status in (404, 410):
                 return
             data = answer.read(MAX_LISTING + 1)
@@ -257,7 +261,7 @@ class HttpRemote:
             rows = list(_rows(ElementTree.fromstring(data)))  # noqa: S314
         except (ElementTree.ParseError, ValueError, TypeError) as error:
             raise RemoteError(self.name, f"its list of {folder or 'files'} cannot be read: {error}") from None
-        own = unquote(urlsplit(self._top + quote(key)).path).rstrip("/")
+        own = unquote(urlsplit(self._url(key)).path).rstrip("/")
         for path, size, modified in rows:
             above, _, name = path.rstrip("/").rpartition("/")
             if above == own and name not in ("", ".", ".."):
@@ -267,7 +271,7 @@ class HttpRemote:
         """See store.remote.Remote."""
 
         def forget(key: str) -> None:
-            with self._ask("DELETE", key, allowed=(404, 410)):
+            with self._ask("DELETE", self._url(key), allowed=(404, 410)):
                 pass
 
         with ThreadPoolExecutor(THREADS) as pool:
