@@ -181,8 +181,10 @@ class _Puller:
             try:
                 for future in futures:
                     future.result()
-            except BaseException:
-                self.stopped.set()
+            except BaseException as error:
+                # One parcel that is damaged says nothing of those that are on their way.
+                if not isinstance(error, (Lying, NotThere)):
+                    self.stopped.set()
                 pool.shutdown(wait=True, cancel_futures=True)
                 # What came is whole: the next attempt does not need to ask for it.
                 self.batch.commit()

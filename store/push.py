@@ -257,7 +257,9 @@ class _Sender:
         self.report(node.size)
 
     def frame(self, node: File, hasher: blake3) -> Iterator[bytes]:
-        compressor = zstandard.ZstdCompressor(level=LEVEL, write_content_size=True)
+        # A large one has a parcel of its own, for which no other core may have anything to do.
+        threads = -1 if node.size >= SIZE else 0
+        compressor = zstandard.ZstdCompressor(level=LEVEL, write_content_size=True, threads=threads)
         with self.store.open_blob(node.blob) as file:
             if node.size <= CHUNK:
                 data = file.read()

@@ -117,13 +117,14 @@ class Line:
 class Server:
     """A server that is running, the line to it, what the environment of a client has, and where it keeps its files.
 
-    ``address`` has ``{}`` where the name of a remote goes: one server has many.
+    ``address`` has ``{}`` where the name of a remote goes: one server has many. ``direct`` is the way around the line.
     """
 
     address: str
     line: Line
     environment: Mapping[str, str] = field(default_factory=dict)
     work: Path = Path()
+    direct: str = ""
 
     def remote(self, name: str) -> str:
         return self.address.format(name)
@@ -297,7 +298,9 @@ def seaweedfs(artifact: Path, work: Path) -> Iterator[Server]:
         wait_for(lambda: _makes_bucket(ports["filer.port"], ports["s3.port"]), process, box.log)
         line = Line(lambda: socket.create_connection(("127.0.0.1", ports["s3.port"])))
         try:
-            yield Server(f"s3://artifacts/{{}}?endpoint=http://127.0.0.1:{line.port}", line, KEYS, work)
+            address = "s3://artifacts/{{}}?endpoint=http://127.0.0.1:{}"
+            direct = address.format(ports["s3.port"])
+            yield Server(address.format(line.port), line, KEYS, work, direct)
         finally:
             line.close()
 

@@ -284,7 +284,7 @@ def test_a_server_that_falls_silent_is_given_up(server: Server, monkeypatch: pyt
     server.line.at("down", 1 << 20, lambda: setattr(server.line, "mute", True))
     with pytest.raises(RemoteError, match="answer"):
         list(remote.stream("parcels/aa/large", 0, 33 << 20))
-    with pytest.raises(RemoteError, match="answer|timed out"):
+    with pytest.raises(RemoteError, match=r"answer|timed out"):
         remote.read("small", 9)
     server.line.mute = False
     assert remote.read("small", 9) == b"small"
