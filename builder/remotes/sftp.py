@@ -190,7 +190,9 @@ class SftpRemote:
             try:
                 client.mkdir(folder)
             except OSError:
-                client.stat(folder)  # another push was faster
+                # Another push may have been faster.
+                if not _exists(client, folder):
+                    raise
         self._folders.add(folder)
 
     def objects(self, prefix: str) -> Iterator[Object]:
