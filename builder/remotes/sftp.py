@@ -20,7 +20,7 @@ import paramiko
 from builder.mirrors import show
 from store.remote import NotThere, Object, RemoteError
 
-CHUNK = 1 << 18
+CHUNK, WINDOW = 1 << 18, 1 << 23
 CONNECTIONS = 3
 # Seconds without an answer. A login may ask its user for something; ssh itself gives up sooner where nobody answers.
 SILENCE, LOGIN = 30.0, 120.0
@@ -135,25 +135,26 @@ class SftpRemote:
         """See store.remote.Remote."""
         with self._sftp() as client:
             try:
-                with client.open(f"{self._top}/{key}", "rb") as file:
-                    file.prefetch()
-                    data = file.read(limit + 1)
+                file = client.open(f"{self._top}/{key}", "rb")
             except FileNotFoundError:
                 return None
-        if len(data) > limit:
+            size = file.stat().st_size or 0
+            data = b"".join(_pieces(file, 0, size)) if size <= limit else b""
+            file.close()
+        if size > limit:
             raise RemoteError(self.name, f"{key} has more than {limit} bytes")
         return data
 
     def stream(self, key: str, start: int, length: int) -> Iterator[bytes]:
         """See store.remote.Remote."""
-        # Many requests are under way at once: else each piece would wait for the line's delay.
-        spans = [(at, min(CHUNK, start + length - at)) for at in range(start, start + length, CHUNK)]
         with self._sftp() as client:
             try:
-                with client.open(f"{self._top}/{key}", "rb") as file:
-                    yield from (bytes(piece) for piece in file.readv(spans))
+                file = client.open(f"{self._top}/{key}", "rb")
             except FileNotFoundError:
                 raise NotThere(self.name, key) from None
+            # Closed at its end only: where this stops before, the line is of no more use, or somebody would wait for it.
+            yield from _pieces(file, start, length)
+            file.close()
 
     def has(self, keys: Sequence[str]) -> list[bool]:
         """See store.remote.Remote."""
@@ -189,7 +190,9 @@ class SftpRemote:
             try:
                 client.mkdir(folder)
             except OSError:
-                client.stat(folder)  # another push was faster
+                # Another push may have been faster.
+                if not _exists(client, folder):
+                    raise
         self._folders.add(folder)
 
     def objects(self, prefix: str) -> Iterator[Object]:
@@ -215,6 +218,15 @@ class SftpRemote:
             for key in keys:
                 with contextlib.suppress(FileNotFoundError):
                     client.remove(f"{self._top}/{key}")
+
+
+def _pieces(file: paramiko.SFTPFile, start: int, length: int) -> Iterator[bytes]:
+    """Bytes of a file. Many requests are under way at once, or each piece would wait for the line's delay; but not all."""
+    end = start + length
+    for begin in range(start, end, WINDOW):
+        stop = min(begin + WINDOW, end)
+        for piece in file.readv([(at, min(CHUNK, stop - at)) for at in range(begin, stop, CHUNK)]):
+            yield bytes(piece)
 
 
 def _exists(client: paramiko.SFTPClient, path: str) -> bool:
