@@ -163,7 +163,7 @@ def _cpu(artifact: Manifest, head: Callable[[File], bytes]) -> Mapping[str, str]
         start = head(node)
         if elf.is_elf(start):
             machine = machines.numbered(int.from_bytes(start[18:20], "little"))
-            if machine in _CPUS:
+            if machine is not None and machine in _CPUS:
                 return _CPUS[machine]
     raise NoMachine
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import http.client
+import io
 import ipaddress
 import json
 import re
@@ -421,9 +422,9 @@ class _Registry:
         return status, got, said
 
     def _exchange(
-        self, method: str, address: str, headers: Mapping[str, str], body: Path | None
+        self, method: str, address: str, headers: Mapping[str, str], body: Path | bytes | None
     ) -> tuple[int, Mapping[str, str], bytes]:
-        file = None if body is None else open(body, "rb")
+        file = open(body, "rb") if isinstance(body, Path) else io.BytesIO(body) if body else None
         try:
             response = self._pool(address).request(
                 method,
@@ -486,32 +487,27 @@ class _Registry:
         fields = [("service", words["service"])] if "service" in words else []
         # The registry's own words say what its greeting needs, which is nothing.
         fields.append(("scope", f"repository:{self._to.repository}:pull,push"))
+        headers = {"User-Agent": "builder"}
         if self._login is not None and not self._login.user:
             form = [*fields, ("grant_type", "refresh_token"), ("client_id", "builder"), ("refresh_token", self._login.password)]
-            answer = self._pool(realm).request(
-                "POST", realm, fields=form, encode_multipart=False, retries=False, redirect=False, preload_content=False
-            )
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+            body = urlencode(form).encode()
+            status, _, said = self._exchange("POST", realm, {**headers, "Content-Length": str(len(body))}, body)
         else:
-            query = urlencode([*parse_qsl(parts.query), *fields])
-            headers = {"User-Agent": "builder"} | ({"Authorization": _basic(self._login)} if self._login else {})
-            address = parts._replace(query=query).geturl()
-            answer = self._pool(realm).request(
-                "GET", address, headers=headers, retries=False, redirect=False, preload_content=False
-            )
-        said = answer.read(MAX_ANSWER)
-        answer.close()
-        if answer.status >= 500 or answer.status == 429:
-            raise _Again(f"HTTP {answer.status} of {parts.netloc}{_words(said)}")
+            if self._login is not None:
+                headers["Authorization"] = _basic(self._login)
+            address = parts._replace(query=urlencode([*parse_qsl(parts.query), *fields])).geturl()
+            status, _, said = self._exchange("GET", address, headers, None)
+        if status >= 500 or status == 429:
+            raise _Again(f"HTTP {status} of {parts.netloc}{_words(said)}")
         try:
             table = json.loads(said)
         except ValueError:
             table = {}
         match table:
-            case {"token": str(token)} | {"access_token": str(token)} if answer.status == 200 and token.isprintable():
+            case {"token": str(token)} | {"access_token": str(token)} if status == 200 and token.isprintable():
                 return token
-        raise NotAllowed(
-            self._to.host, what, f"HTTP {answer.status} of {parts.netloc}{_words(said)}", known=self._login is not None
-        )
+        raise NotAllowed(self._to.host, what, f"HTTP {status} of {parts.netloc}{_words(said)}", known=self._login is not None)
 
 
 def _new_pool(proxy: str, *, safe: bool) -> urllib3.PoolManager:

@@ -6,11 +6,11 @@ system = System(
     name="images",
     version="12.15",
     about="the tools of others that the tests hand exports to",
-    packages=("bash", "busybox", "coreutils", "dash", "docker-registry", "skopeo", "tar", "umoci", "zstd"),
+    packages=("bash", "bubblewrap", "busybox", "coreutils", "dash", "docker-registry", "skopeo", "tar", "umoci", "zstd"),
     exclude=("adduser", "debconf", "dpkg", "login", "mount", "passwd", "sensible-utils", "sysvinit-utils", "tzdata"),
 )
 
-PROGRAMS = ("busybox", "docker-registry", "skopeo", "tar", "umoci", "zstd")
+PROGRAMS = ("bwrap", "busybox", "docker-registry", "skopeo", "tar", "umoci", "zstd")
 
 recipe = Recipe(
     name="image-tools",
