@@ -19,8 +19,7 @@ from builder.steps import PREFIX
 from launcher import elf, machines
 from store.digest import Digest
 from store.errors import Error
-from store.manifest import DIRECTORY, File, Manifest, Node, show
-from store.origins import follow
+from store.manifest import DIRECTORY, File, Manifest, Node, follow, show
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -32,9 +31,10 @@ LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 MOST_OWN, LARGE = 32, 1 << 16
 
 CREATED = "1980-01-01T00:00:00Z"  # store.files.EPOCH
-_CPUS: Mapping[machines.Machine, Mapping[str, str]] = {
-    machines.X86_64: {"architecture": "amd64"},
-    machines.AARCH64: {"architecture": "arm64", "variant": "v8"},
+# What an image says of a CPU, by its number in ELF files.
+_CPUS: Mapping[int, Mapping[str, str]] = {
+    machines.X86_64.number: {"architecture": "amd64"},
+    machines.AARCH64.number: {"architecture": "arm64", "variant": "v8"},
 }
 
 _TOP = PREFIX[1:].encode()
@@ -161,10 +161,9 @@ def _program(artifact: Manifest, name: str, asked: str | None) -> str | None:
 def _cpu(artifact: Manifest, head: Callable[[File], bytes]) -> Mapping[str, str]:
     for _, node in artifact.files:
         start = head(node)
-        if elf.is_elf(start):
-            machine = machines.numbered(int.from_bytes(start[18:20], "little"))
-            if machine is not None and machine in _CPUS:
-                return _CPUS[machine]
+        machine = int.from_bytes(start[18:20], "little")
+        if elf.is_elf(start) and machine in _CPUS:
+            return _CPUS[machine]
     raise NoMachine
 
 

@@ -28,6 +28,7 @@ from builder.registry import BadLogins, BadReference, Login, NotAllowed, PushFai
 from tests.conftest import Builder
 from tests.exports.conftest import Tools
 from tests.sources.server import CERTIFICATE
+from tests.test_docs import documented_json, shape
 
 # What htpasswd -B writes for the user "ann" and the password "secret".
 HTPASSWD = "ann:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"
@@ -80,6 +81,7 @@ Programs = tuple[dict[str, str], dict[str, str]]
 def test_an_image_is_pushed_once_and_runs_elsewhere(builder: Builder, programs: Programs, tools: Tools, tmp_path: Path) -> None:
     with serve(tools, tmp_path / "registry") as host:
         done = json.loads(builder("push", f"oci://{host}/tools/jq", programs[0]["digest"], "--json").stdout)
+        shape(documented_json("push-image"), done, "push-image")
         reference, _, digest = done["image"].partition("@")
         assert reference == f"{host}/tools/jq:1.7.1"
         assert done["moved"]["known"] == 0
