@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -257,10 +258,15 @@ def config(about: Settings, made: list[Layer], plain: list[str]) -> bytes:
 
 
 def index(about: Settings, manifest: Blob) -> bytes:
-    """The index of a layout that has this image alone, called by its version."""
-    named = {"org.opencontainers.image.ref.name": tag(about.version)}
+    """The index of a layout that has this image alone, called by its name and version."""
+    named = {"org.opencontainers.image.ref.name": f"{repository(about.name)}:{tag(about.version)}"}
     row = {**manifest.json(), "annotations": named, "platform": {**about.cpu, "os": "linux"}}
     return _json({"schemaVersion": 2, "mediaType": INDEX, "manifests": [row]})
+
+
+def repository(name: str) -> str:
+    """The name of an artifact as one that tools for images take: no ``+``, and one separator at a time."""
+    return re.sub(r"[^a-z0-9]{2,}|\+", "-", name).strip("._-")
 
 
 def tag(version: str) -> str:

@@ -526,12 +526,12 @@ def _reason(error: Exception) -> str:
     match error:
         case urllib3.exceptions.NameResolutionError():
             return "its host is not known"
+        case urllib3.exceptions.NewConnectionError():  # to urllib3, this is a kind of timeout
+            return "no connection"
         case urllib3.exceptions.ConnectTimeoutError():
             return f"no connection within {CONNECT:.0f} seconds"
         case urllib3.exceptions.ReadTimeoutError():
             return f"no answer for {READ:.0f} seconds"
-        case urllib3.exceptions.NewConnectionError():
-            return "no connection"
     return "the connection broke off"
 
 

@@ -8,7 +8,7 @@ ARTIFACT is a result link, a folder of the store, the start of a digest (b3:...)
 examples:
   builder export result -o jq-1.7.1-x86_64-linux.tar.zst
   builder export jq --format dir -o /srv/jq
-  builder export jq -o jq.oci.tar       skopeo, podman and docker load it; `builder push oci://...` needs no file
+  builder export jq -o jq.oci.tar       for skopeo and podman; `builder push oci://...` needs no file
 """
 
 from __future__ import annotations

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from store import files
 from tests.conftest import RECIPES, ROOT, Builder
 from tests.store.helpers import NOBODY, ordinary_folder
 
@@ -51,12 +53,18 @@ class Tools:
 
 
 @pytest.fixture(scope="session")
-def tools(builder: Builder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tools]:
+def tools(builder: Builder) -> Iterator[Tools]:
     (built,) = builder.build(ROOT / "tests" / "debian" / "images.py")
-    top = tmp_path_factory.mktemp("exports")
-    builder("export", built["path"], "--format", "dir", "-o", top / "tools")
-    with ordinary_folder(top) as home:
-        yield Tools(top / "tools" / "bin", home)
+    # Not pytest's own folder, which another run of pytest closes to all other users again.
+    top = Path(tempfile.mkdtemp(prefix="builder-exports-", dir="/var/tmp"))
+    try:
+        top.chmod(0o755)
+        builder("export", built["path"], "--format", "dir", "-o", top / "tools")
+        with ordinary_folder(top) as home:
+            yield Tools(top / "tools" / "bin", home)
+    finally:
+        with files.directory(top.parent) as fd:
+            files.remove_tree(top.name, at=fd)
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,11 @@ import io
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 
 from builder import export, tarball
 from builder.archives import read_tar
+from builder.commands import export as export_command
 from store import artifacts, files
 from store.digest import Digest
 from store.manifest import DIRECTORY, BadEntry, File, Manifest, Node, Symlink
@@ -172,6 +175,30 @@ def test_a_name_that_says_no_format(odd: tuple[Store, Manifest], tmp_path: Path)
     assert "is not KEY=VALUE" in builder("export", "odd", "-o", "a.oci", "--label", "x", status=2).stderr
     assert "No such file" in builder("export", "odd", "-o", tmp_path / "no" / "a.tar.zst", status=1).stderr
     assert sorted(os.listdir(tmp_path)) == ["store"]
+
+
+def test_the_command_knows_every_format() -> None:
+    assert set(export_command.FORMATS) == set(export.FORMATS)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_export_that_is_stopped_leaves_nothing(odd: tuple[Store, Manifest], tmp_path: Path, number: int) -> None:
+    store, manifest = odd
+    with store.batch() as batch:
+        node = batch.add_bytes(os.urandom(30 << 20))
+        larger = Manifest([*manifest.entries, (b"zzz", node)])
+        batch.add_manifest(larger)
+    artifacts.check_out(store, larger, name="larger", version="1")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    process = command(odd).start("export", "larger", "-o", folder / "a.tar.zst")
+    while not any(folder.glob(".*/*")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    process.communicate()
+    assert process.returncode == 130
+    assert os.listdir(folder) == []
 
 
 # -- the writer --

@@ -49,7 +49,7 @@ def images(builder: Builder, programs: Programs, tools: Tools) -> tuple[Path, Pa
 
 
 def test_skopeo_reads_what_an_image_says(images: tuple[Path, Path], programs: Programs, tools: Tools) -> None:
-    said = json.loads(tools.skopeo("inspect", f"oci:{images[0]}:1.7.1"))
+    said = json.loads(tools.skopeo("inspect", f"oci:{images[0]}:jq:1.7.1"))
     assert (said["Architecture"], said["Os"], said["Created"]) == ("amd64", "linux", "1980-01-01T00:00:00Z")
     assert said["Labels"] == {
         "a.b": "c=d",
@@ -57,7 +57,7 @@ def test_skopeo_reads_what_an_image_says(images: tuple[Path, Path], programs: Pr
         "org.opencontainers.image.title": "jq",
         "org.opencontainers.image.version": "1.7.1",
     }
-    config = json.loads(tools.skopeo("inspect", "--config", f"oci:{images[0]}:1.7.1"))
+    config = json.loads(tools.skopeo("inspect", "--config", f"oci:{images[0]}:jq:1.7.1"))
     assert config["config"]["Entrypoint"] == ["/pkg/bin/jq"]
     assert config["config"]["WorkingDir"] == "/"
     assert config["config"]["Env"][0].startswith("PATH=/pkg/bin:")
@@ -79,10 +79,10 @@ def test_the_same_image_as_one_file(
 
 
 def test_an_image_is_unpacked_and_runs(builder: Builder, images: tuple[Path, Path], programs: Programs, tools: Tools) -> None:
-    tools.run("umoci", "unpack", "--rootless", "--image", f"{images[0]}:1.7.1", "jq")
+    tools.run("umoci", "unpack", "--rootless", "--image", f"{images[0]}:jq:1.7.1", "jq")
     bundle = tools.home / "jq"
     assert tools.enter(bundle, "-n", "-c", '[$ENV.PATH, "\\(1 + 1)"]').startswith('["/pkg/bin:')
-    tools.run("umoci", "unpack", "--rootless", "--image", f"{images[1]}:2.10", "hello")
+    tools.run("umoci", "unpack", "--rootless", "--image", f"{images[1]}:hello:2.10", "hello")
     assert tools.enter(tools.home / "hello") == "Hello, world!\n"
     unpacked = take_in(Store(builder.store), bundle / "rootfs" / "pkg")
     assert str(unpacked.digest) == programs[0]["digest"]
@@ -181,6 +181,9 @@ def test_the_program_that_an_image_starts() -> None:
         settings("bin/x", "share/.wh.x")
 
 
-def test_tags() -> None:
+def test_names_and_tags() -> None:
+    assert oci.repository("jq") == "jq"
+    assert oci.repository("libstdc++-6.x_y") == "libstdc-6.x_y"
+    assert oci.repository("a.-b+c++") == "a-b-c"
     assert oci.tag("1.7.1") == "1.7.1"
     assert oci.tag("1:2.3~rc1+b2") == "1_2.3_rc1_b2"
