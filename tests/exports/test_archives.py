@@ -11,6 +11,7 @@ import signal
 import stat
 import subprocess
 import tarfile
+import tempfile
 import time
 from pathlib import Path
 
@@ -25,9 +26,11 @@ from store import artifacts, files
 from store.digest import Digest
 from store.manifest import DIRECTORY, BadEntry, File, Manifest, Node, Symlink
 from store.store import Damaged, Store
+from tests.behaviour.test_users import as_nobody
 from tests.conftest import Builder, environment
 from tests.exports.conftest import Tools
-from tests.store.helpers import take_in, tree
+from tests.store.helpers import start, status, take_in, tree
+from tests.store.test_crashes import mount_small
 
 # Of the archive of CONTENT, before it is compressed: published archives have to stay what they are.
 GOLDEN = "ca6b0d252c3cf48239ac453acc6e1d5067d9973e166c7e5606ab41b8d4f1682a"
@@ -201,6 +204,40 @@ def test_an_export_that_is_stopped_leaves_nothing(odd: tuple[Store, Manifest], t
     assert os.listdir(folder) == []
 
 
+def test_a_full_disk_is_told_and_left_as_it_was(odd: tuple[Store, Manifest], tmp_path: Path) -> None:
+    store, manifest = with_program(odd)
+    with store.batch() as batch:
+        node = batch.add_bytes(os.urandom(5 << 20))
+    larger = (store, Manifest([*manifest.entries, (b"zzz", node)]))
+    (disk := tmp_path / "disk").mkdir()
+
+    def work() -> None:
+        mount_small(disk, 4 << 20)
+        for kind, name in ("dir", "x"), ("tar.zst", "x.tar.zst"), ("oci", "x.oci"), ("oci", "x.oci.tar"):
+            with pytest.raises(files.NoSpace):
+                export.write(job(larger), kind, disk / name)
+            assert os.listdir(disk) == []
+
+    assert status(start(work)) == 0
+
+
+def test_an_ordinary_user_exports_the_same_bytes(odd: tuple[Store, Manifest], tmp_path: Path) -> None:
+    place = Path(tempfile.mkdtemp(prefix="builder-exports-", dir="/var/tmp"))
+    try:
+        shutil.copytree(odd[0].root, place / "store", symlinks=True)
+        for kind, name in ("tar.zst", "x.tar.zst"), ("dir", "x"):
+            mine = export.write(job(odd), kind, tmp_path / name)
+            done = as_nobody(place, ["export", "odd", "--format", kind, "-o", str(place / name), "--json"])
+            assert done.returncode == 0, done.stderr
+            assert json.loads(done.stdout)["sha256"] == mine.sha256
+        # What the user's umask forbids others is of the file, and not of what is exported.
+        assert (place / "x.tar.zst").stat().st_mode & 0o777 == 0o640
+        same(odd[0], place / "x", odd[1])
+    finally:
+        with files.directory(place.parent) as fd:
+            files.remove_tree(place.name, at=fd)
+
+
 # -- the writer --
 
 names = st.binary(min_size=1, max_size=255).filter(lambda name: b"/" not in name and b"\0" not in name)
@@ -235,11 +272,13 @@ def test_any_tree_is_read_back_as_it_was(content: dict[bytes, tuple[bytes | Syml
         except BadEntry:
             continue  # below a file
     made = Manifest(entries.items())
-    pieces = list(tarball.stream(made, lambda file: [memory.blobs[file.blob]]))
+    # In a folder, for a first name may begin as compressed data does.
+    pieces = list(tarball.stream(made, lambda file: [memory.blobs[file.blob]], top=b"top"))
     for data in b"".join(pieces), b"".join(tarball.gzip(pieces)):
-        assert read_tar(io.BytesIO(data), memory, "a test") == made
+        assert read_tar(io.BytesIO(data), memory, "a test", strip=1) == made
     with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as archive:
-        assert {os.fsencode(member.name) for member in archive.getmembers()} == set(made)
+        there = {os.fsencode(member.name) for member in archive.getmembers()}
+        assert there == {b"top"} | {b"top/" + path for path in made}
 
 
 def test_a_file_of_more_than_8_gib_has_a_header() -> None:
