@@ -306,10 +306,9 @@ class _Registry:
             parts = urlsplit(place)
             if parts.scheme not in ("http", "https") or (self._to.secure and parts.scheme != "https"):
                 raise PushFailed(self._to.host, what, "it leads to an address that is not as safe as its own")
-            query = urlencode([*parse_qsl(parts.query, keep_blank_values=True), ("digest", blob.digest)])
-            status, headers, said = self._ask(
-                "PUT", parts._replace(query=query).geturl(), what, body=_file(layout, blob), size=blob.size, retried=False
-            )
+            # Appended and not parsed: the registry may have signed what is there.
+            address = parts._replace(query=f"{parts.query}&digest={blob.digest}".lstrip("&")).geturl()
+            status, headers, said = self._ask("PUT", address, what, body=_file(layout, blob), size=blob.size, retried=False)
             if status != 201:
                 raise self._failed(what, status, said)
             self._compare(what, headers, blob)
