@@ -1,22 +1,20 @@
 """Pushing an image to a registry: distribution-spec 1.1 (https://github.com/opencontainers/distribution-spec).
 
 Blobs go first, each in one piece and only if the registry has it not; then the manifest, under its tag. So a tag never names
-an image of which something is missing. Logins are those of other tools that talk to registries.
+an image of which something is missing.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import http.client
 import io
 import ipaddress
 import json
 import re
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +25,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, SSLError
 
 from builder import oci, tls
+from builder.logins import Login
 from builder.oci import Blob, Image
 from store.errors import Error
 
@@ -42,10 +41,9 @@ MAX_REDIRECTS = 5
 # The names of distribution-spec, section "Pulling manifests".
 _REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*\Z")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
-_HELPER = re.compile(r"[A-Za-z0-9_-]+\Z")
 
-# Docker's own registry answers at another name than the one that people write, and is a third one in files of logins.
-_HUB, _HUB_HOST, _HUB_LOGIN = "docker.io", "registry-1.docker.io", "https://index.docker.io/v1/"
+# Docker's own registry answers at another name than the one that people write.
+_HUB, _HUB_HOST = "docker.io", "registry-1.docker.io"
 
 
 class BadReference(Error):
@@ -71,13 +69,6 @@ class NotAllowed(Error):
         way = "with `skopeo login`, `podman login` or `docker login`, or set REGISTRY_AUTH_FILE"
         hint = f"The login for {host} does not allow it: log in anew {way}." if known else f"Log in {way}."
         super().__init__(f"{host}: {what}: {reason}", hint=hint)
-
-
-class BadLogins(Error):
-    """A file of logins that cannot be read."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}", hint="It is the file that `docker login` or `skopeo login` writes.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +118,6 @@ def _is_loopback(host: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Login:
-    """A user and a password; or, without a user, a token that others are given for."""
-
-    user: str
-    password: str
-
-
-@dataclass(frozen=True, slots=True)
 class Pushed:
     """What a push moved: how many blobs, and bytes; how many blobs were there; and whether the tag named this image before."""
 
@@ -142,70 +125,6 @@ class Pushed:
     bytes: int
     known: int
     unchanged: bool
-
-
-# -- logins --
-
-
-def login_for(reference: Reference, files: Iterable[Path]) -> Login | None:
-    """The login that the first of ``files`` has for the registry. Raises BadLogins."""
-    places = [reference.host]
-    parts = reference.repository.split("/")
-    places = ["/".join([reference.host, *parts[:n]]) for n in range(len(parts), 0, -1)] + places
-    if reference.host == _HUB:
-        places.append(_HUB_LOGIN)
-    places += [f"https://{reference.host}", f"http://{reference.host}", f"https://{reference.host}/v2/"]
-    for path in files:
-        try:
-            table = json.loads(path.read_bytes())
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except (OSError, ValueError) as error:
-            raise BadLogins(path, str(error)) from None
-        for place in places:
-            if found := _login_in(path, table, place):
-                return found
-    return None
-
-
-def _login_in(path: Path, table: object, place: str) -> Login | None:
-    match table:
-        case {"credHelpers": {**helpers}} if isinstance(helper := helpers.get(place), str):
-            return _ask(path, helper, place)
-    match table:
-        case {"auths": {**auths}} if isinstance(row := auths.get(place), dict):
-            if isinstance(token := row.get("identitytoken"), str) and token:
-                return Login("", token)
-            if isinstance(auth := row.get("auth"), str) and auth:
-                try:
-                    user, colon, password = base64.b64decode(auth, validate=True).decode().partition(":")
-                except (binascii.Error, UnicodeDecodeError):
-                    colon = ""
-                if not colon:
-                    raise BadLogins(path, f"the login for {place} is damaged")
-                return Login(user, password.rstrip("\0"))
-            if isinstance(helper := table.get("credsStore") if isinstance(table, dict) else None, str):
-                return _ask(path, helper, place)
-    return None
-
-
-def _ask(path: Path, helper: str, place: str) -> Login | None:
-    """Ask one of docker's credential helpers: ``docker-credential-NAME get`` reads the place and writes JSON."""
-    if not _HELPER.match(helper):
-        raise BadLogins(path, f"{helper!r} is no name of a credential helper")
-    command = [f"docker-credential-{helper}", "get"]
-    try:
-        done = subprocess.run(command, input=place.encode(), capture_output=True, timeout=60, check=False)
-        answer = json.loads(done.stdout) if done.returncode == 0 else {}
-    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        raise BadLogins(path, f"{command[0]}: {error}") from None
-    match answer:
-        case {"Username": str(user), "Secret": str(secret)}:
-            return Login("" if user == "<token>" else user, secret)
-    return None
-
-
-# -- pushing --
 
 
 def push(

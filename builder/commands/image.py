@@ -33,7 +33,7 @@ def push(options: argparse.Namespace, context: Context) -> int:
     """Push an artifact as an image, and say what it is called there."""
     import gc
 
-    from builder import export, mirrors, oci, registry, show
+    from builder import export, logins, mirrors, oci, registry, show
     from builder.commands.common import cores
     from store.resolve import resolve
 
@@ -43,7 +43,7 @@ def push(options: argparse.Namespace, context: Context) -> int:
         raise Error("an image is of one artifact", hint="Push them one by one.")
     if options.key or options.no_sign or options.no_outputs:
         raise Error("--key, --no-sign and --no-outputs are not of images", hint="Sign an image with a tool for images.")
-    login = registry.login_for(reference, _logins(context))
+    login = logins.login_for(reference.host, reference.repository, _logins(context))
     places = mirrors.find(context.config_path, context.environment)
     store = context.store()
     with store.in_use(), show.progress(verbose=False) as progress, store.workspace() as folder:

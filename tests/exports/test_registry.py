@@ -22,9 +22,10 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
-from builder import registry
+from builder import logins, registry
+from builder.logins import BadLogins, Login
 from builder.oci import Blob, Image
-from builder.registry import BadLogins, BadReference, Login, NotAllowed, PushFailed, Reference
+from builder.registry import BadReference, NotAllowed, PushFailed, Reference
 from tests.conftest import Builder
 from tests.exports.conftest import Tools
 from tests.sources.server import CERTIFICATE
@@ -113,15 +114,15 @@ def test_a_registry_that_knows_users(builder: Builder, programs: Programs, tools
     (tmp_path / "users").write_text(HTPASSWD)
     auth = json.dumps({"auth": {"htpasswd": {"realm": "tests", "path": str(tmp_path / "users")}}})
     with serve(tools, tmp_path / "registry", auth) as host:
-        address, logins = f"oci://{host}/jq:x", tools.home / "auth.json"
-        environment = {**builder.environment, "REGISTRY_AUTH_FILE": str(logins)}
+        address, file = f"oci://{host}/jq:x", tools.home / "auth.json"
+        environment = {**builder.environment, "REGISTRY_AUTH_FILE": str(file)}
         with_logins = Builder(builder.store, environment)
         assert "Log in with" in with_logins("push", address, programs[0]["digest"], status=1).stderr
         # As skopeo writes it.
         words = ("login", "--tls-verify=false", "--authfile", "auth.json", "-u", "ann", "-p")
         tools.skopeo(*words, "secret", host)
         assert with_logins("push", address, programs[0]["digest"]).stdout.startswith(f"{host}/jq:x@sha256:")
-        logins.write_text(json.dumps({"auths": {host: {"auth": base64.b64encode(b"ann:wrong").decode()}}}))
+        file.write_text(json.dumps({"auths": {host: {"auth": base64.b64encode(b"ann:wrong").decode()}}}))
         assert "does not allow it" in with_logins("push", address, programs[0]["digest"], status=1).stderr
 
 
@@ -341,7 +342,8 @@ def test_logins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def login(table: object, address: str = "oci://example.org:1/a/b") -> Login | None:
         path = tmp_path / "config.json"
         path.write_text(json.dumps(table))
-        return registry.login_for(Reference.parse(address), [tmp_path / "not-there", path])
+        to = Reference.parse(address)
+        return logins.login_for(to.host, to.repository, [tmp_path / "not-there", path])
 
     ann = {"auth": base64.b64encode(b"ann:p:w").decode()}
     bob = {"auth": base64.b64encode(b"bob:x").decode()}
@@ -366,7 +368,7 @@ def test_logins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             login(table)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(BadLogins):
-        registry.login_for(Reference.parse("oci://example.org/a"), [tmp_path / "config.json"])
+        logins.login_for("example.org", "a", [tmp_path / "config.json"])
 
 
 def test_what_an_image_cannot_be_pushed_with(builder: Builder, programs: Programs) -> None:
