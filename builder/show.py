@@ -24,6 +24,7 @@ _DONE = {
     "build": "built",
     "pack": "packed",
     "check": "checked",
+    "export": "exported",
     "push": "pushed",
     "pull": "pulled",
     "collect": "collected",

@@ -179,6 +179,8 @@ def test_json_of_builds_and_artifacts(builder: Builder, tmp_path: Path) -> None:
     difference = json.loads(builder("diff", artifact, other, "--json").stdout)
     assert difference["added"] and difference["removed"] and difference["sources"]
     shape(documented_json("diff") | {"added": []}, difference | {"added": []}, "diff")
+    exported = builder("export", artifact, "-o", tmp_path / "jq.oci.tar", "--json").stdout
+    shape(documented_json("export"), json.loads(exported), "export")
     # The link of a test is nobody's root.
     (tmp_path / "result").unlink()
     assert [step["kind"] for step in why[0]["steps"]] == [step["kind"] for step in documented_json("why")[0]["steps"]]

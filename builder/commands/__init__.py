@@ -31,6 +31,7 @@ COMMANDS = {
     "du": "list all artifacts, and what each takes on the disk",
     "sbom": "print an artifact's bill of materials",
     "provenance": "print how an artifact was built, as SLSA provenance",
+    "export": "write an artifact as a folder, an archive or an image",
     "push": "push artifacts to a remote",
     "pull": "pull artifacts from a remote",
     "remote": "name the places that artifacts are pushed to and pulled from",

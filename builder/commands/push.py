@@ -4,17 +4,23 @@ What the remote has already is not sent again: not a library, and not after a pu
 results that lead to it, signed with your key, and what its script put out before it was packed, which other recipes are
 built from.
 
+A REMOTE that begins with oci:// is a registry of container images: what goes there is the artifact as an image, as
+`builder export --format oci` makes it, of which the registry's layers are not sent again. Without :TAG, its version is the tag.
+Logins are those of `docker login` and `skopeo login`.
+
 examples:
   builder push ours result                 the artifact of a result link
   builder push ours crystal jq             the newest of these names
   builder push /media/stick crystal --no-sign
+  builder push oci://registry.example.org/tools/jq jq
 """
 
 from __future__ import annotations
 
 import argparse
 
-from builder.commands import Context, say, say_json
+from builder.commands import Context, image, say, say_json
+from store.errors import Error
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,16 +33,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--again", action="store_true", help="send everything, whatever the remote says it has: mends a damaged one"
     )
+    image.arguments(parser)
     parser.add_argument("--json", action="store_true", help="print what was moved as JSON")
 
 
 def run(options: argparse.Namespace, context: Context) -> int:
     """Push, and say what was moved."""
+    if options.remote.startswith(image.SCHEMES):
+        return image.push(options, context)
+    if options.entrypoint or options.label:
+        raise Error("--entrypoint and --label are of images", hint="Only what is pushed to an oci:// address is one.")
     import gc
 
     from builder import publish, show
     from store import graph, push, resolve, signatures
-    from store.errors import Error
 
     gc.enable()
     sharing = context.sharing()

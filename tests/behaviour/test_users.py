@@ -48,7 +48,7 @@ def as_nobody(place: Path, words: list[str], *, before: str = "") -> subprocess.
         if path.stem not in ("__init__", "__main__")
     )
     code = (
-        "import importlib, os, sys, encodings.idna, http.client, sqlite3, json, zoneinfo, multiprocessing\n"
+        "import importlib, os, sys, encodings.idna, http.client, ctypes, sqlite3, json, zoneinfo, multiprocessing\n"
         f"for name in {modules!r}: importlib.import_module(name)\n"
         f"os.umask(0o027)\n{become}\n{before}\nfrom builder.cli import main\nmain({words!r})"
     )

@@ -1,0 +1,80 @@
+"""Write an artifact as something to hand on: a folder, an archive, or an image for container engines.
+
+The same artifact gives the same bytes on any machine. The format is --format, or what the ending of PATH says: .tar.zst,
+.oci (a folder) or .oci.tar. What is at PATH already is never replaced.
+
+ARTIFACT is a result link, a folder of the store, the start of a digest (b3:...), or a name.
+
+examples:
+  builder export result -o jq-1.7.1-x86_64-linux.tar.zst
+  builder export jq --format dir -o /srv/jq
+  builder export jq -o jq.oci.tar       for skopeo and podman; `builder push oci://...` needs no file
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from builder.commands import Context, artifact, image, say, say_json
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's words."""
+    artifact.argument(parser)
+    parser.add_argument("-o", "--output", metavar="PATH", required=True, help="where to write it")
+    parser.add_argument("--format", metavar="FORMAT", choices=FORMATS, help=f"one of {', '.join(FORMATS)}")
+    image.arguments(parser)
+
+
+# As builder.export has them: an import of that would make the help of every command slow.
+FORMATS = ("dir", "tar.zst", "oci")
+
+
+def run(options: argparse.Namespace, context: Context) -> int:
+    """Write it, and say where it is."""
+    import gc
+
+    from builder import export, show
+    from builder.commands.common import cores
+    from store.errors import Error
+    from store.resolve import resolve
+
+    gc.enable()
+    path = Path(options.output)
+    kind = options.format or export.format_of(path)
+    if kind != "oci" and (options.entrypoint or options.label):
+        raise Error("--entrypoint and --label are of images", hint="Say --format oci, or leave them out.")
+    store = context.store()
+    with store.in_use(), show.progress(verbose=False) as progress:
+        named = resolve(store, options.artifact)
+        tree = store.read_manifest(named.digest)
+        name, version = named.folder.name, named.folder.version
+        with progress.task("export", f"{name} {version} as {kind}", total=tree.size) as task:
+            job = export.Export(
+                store,
+                tree,
+                name,
+                version,
+                threads=cores(),
+                entrypoint=options.entrypoint,
+                labels=tuple(options.label),
+                report=task.advance,
+            )
+            done = export.write(job, kind, path)
+    if options.json:
+        say_json(
+            {
+                "name": name,
+                "version": version,
+                "digest": str(named.digest),
+                "format": kind,
+                "path": str(done.path),
+                "bytes": done.size,
+                "sha256": done.sha256,
+                "image": done.image,
+            }
+        )
+    else:
+        say(str(done.path))
+    return 0
