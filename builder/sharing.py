@@ -16,6 +16,7 @@ from pathlib import Path
 from builder import mirrors
 from builder.mirrors import BadConfiguration
 from builder.remotes import KINDS, open_remote
+from store import files
 from store.errors import Error
 from store.remote import Remote
 from store.signing import BadKey, PublicKey, SecretKey, Trust
@@ -204,6 +205,7 @@ class Sharing:
             file.flush()
             os.fsync(fd)
         os.rename(temporary, place / name)
+        files.sync_directory(place)
 
     def _remove(self, folder: str, what: str, name: str) -> None:
         if name not in self._names(folder):

@@ -97,8 +97,9 @@ def check_out(store: Store, artifact: Manifest, *, name: str, version: str) -> P
             os.mkdir("tree", 0o700, dir_fd=workspace)
             with files.directory("tree", at=workspace) as tree:
                 trees.check_out(store, artifact, tree, directory_mode=MODE)
-                # No sync: the bytes of blobs are on the disk, and file systems with a journal keep the order of names, so
-                # that a power cut cannot leave this folder without what is in it.
+                # Nobody looks into a folder that has its name: after a power cut too, all of it has to be there.
+                if store.durable:
+                    files.sync_file_system(tree)
                 # Only who may write to a directory may move it to another parent, because its ".." changes. If we are
                 # killed between the move and the last line, the top is left writable for its owner: no harm.
                 os.fchmod(tree, 0o755)

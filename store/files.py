@@ -48,6 +48,15 @@ def sync_file_system(fd: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
+def sync_directory(path: str | bytes | os.PathLike[str]) -> None:
+    """Put the names in a directory on its disk: fsync(2). For a few names, where ``sync_file_system`` would be too much."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def open_directory(path: str | bytes | os.PathLike[str], *, at: int | None = None) -> int:
     """A descriptor of the directory ``path``, which may not itself be a symlink."""
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)

@@ -100,6 +100,10 @@ def add_link(store: Store, link: Path, artifact: Digest, target: Path) -> None:
         return
     try:
         _link(place, str(target), new=known is None)
+        if store.durable:
+            # A directory that may be written to and not read gives no descriptor to sync: then the kernel does it in time.
+            with contextlib.suppress(PermissionError):
+                files.sync_directory(place.parent)
     except OSError as error:
         raise files.explain(error, str(place)) from error
 
@@ -219,5 +223,7 @@ def _record(store: Store, kind: Kind, key: bytes, artifact: Digest) -> None:
                 with files.directory(folder) as fd:
                     files.sync_file_system(fd)
             os.rename(fresh, place)
+        if store.durable:
+            files.sync_directory(place.parent)
     except OSError as error:
         raise files.explain(error, str(place)) from error

@@ -74,6 +74,9 @@ class Store:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             for folder in FOLDERS:
+                if folder == FOLDERS[-1] and self.durable:
+                    # It stands for all the others, so it must not outlive a power cut without them.
+                    files.sync_directory(self.root)
                 # Half-made trees and kept build folders are nobody else's business.
                 (self.root / folder).mkdir(exist_ok=True, mode=0o700 if folder == "tmp" else 0o755)
         except OSError as error:

@@ -41,7 +41,6 @@ def check_out(store: Store, manifest: Manifest, fd: int, *, copy: bool = False, 
 class _Checkout:
     def __init__(self, store: Store, *, copy: bool) -> None:
         self.copy = copy
-        self.durable = store.durable
         self.blobs = files.open_directory(store.root / "blobs")
 
     def run(self, manifest: Manifest, top: int, directory_mode: int) -> None:
@@ -108,8 +107,6 @@ class _Checkout:
                     pass
                 os.fchmod(writing, mode)
                 os.utime(writing, (files.EPOCH, files.EPOCH))
-                if self.durable and not self.copy:
-                    os.fsync(writing)  # it stands for a blob, and a blob is on the disk
             finally:
                 os.close(writing)
         finally:

@@ -60,7 +60,7 @@ class DirectoryRemote:
         place = self.top / key
         temporary = place.parent / f".{os.urandom(8).hex()}.new"
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
+            self._make(place.parent)
             try:
                 with open(temporary, "xb") as file:
                     if isinstance(data, bytes):
@@ -73,13 +73,20 @@ class DirectoryRemote:
                     os.fsync(file.fileno())
                 os.rename(temporary, place)
                 # So that no name of later objects is on the disk before this one is.
-                with files.directory(place.parent) as parent:
-                    os.fsync(parent)
+                files.sync_directory(place.parent)
             finally:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(temporary)
         except OSError as error:
             raise self._failed(error) from None
+
+    def _make(self, folder: Path) -> None:
+        """Make a directory, and those above it that are not there. Their names come to the disk before what is in them."""
+        if folder.is_dir():
+            return
+        self._make(folder.parent)
+        folder.mkdir(exist_ok=True)
+        files.sync_directory(folder.parent)
 
     def objects(self, prefix: str) -> Iterator[Object]:
         """See store.remote.Remote."""

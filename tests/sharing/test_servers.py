@@ -122,7 +122,7 @@ def test_there_and_back(server: Server, world: World, zlib: dict[str, str]) -> N
     assert (first["parcels"], first["known"]) == (1, 0)
     again = world.push(remote, zlib["digest"])
     assert (again["parcels"], again["blobs"], again["known"]) == (0, 0, first["blobs"])
-    assert again["bytes"] * 20 < first["bytes"]
+    assert again["bytes"] * 10 < first["bytes"]  # signed results are written again
 
     server.line.forget()
     bert = world.user("bert")
