@@ -85,9 +85,11 @@ class Exported:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format. ``write`` makes it at a path whose name is the final one, and gives an image's digest or None."""
+    """A format, and the endings that say it.
 
-    about: str
+    ``write`` makes it at a path whose name is the final one, and gives an image's digest or None.
+    """
+
     endings: tuple[str, ...]
     write: Callable[[Export, Path], str | None]
 
@@ -207,7 +209,7 @@ def _fill(place: Path, pieces: Iterable[bytes]) -> None:
 
 
 FORMATS: Mapping[str, Format] = {
-    "dir": Format("a folder", (), _write_dir),
-    "tar.zst": Format("an archive, to be unpacked anywhere", (".tar.zst",), _write_tar_zst),
-    "oci": Format("an image, as a folder, or with .oci.tar as one file", (".oci", ".oci.tar"), _write_oci),
+    "dir": Format((), _write_dir),
+    "tar.zst": Format((".tar.zst",), _write_tar_zst),
+    "oci": Format((".oci", ".oci.tar"), _write_oci),
 }
