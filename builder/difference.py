@@ -1,41 +1,19 @@
-"""What is different between two trees, path by path. Pure."""
+"""What is different between two trees at one path, in words. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
-from store.manifest import Directory, File, Manifest, Node, Symlink, order, show
+from store.difference import Change
+from store.manifest import File, Node, Symlink, show
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A path at which two trees differ, in which way, and what each has there: None for nothing.
-
-    ``what`` is "added", "missing", "kind", "content", "mode" or "target", seen from the first tree.
-    """
-
-    path: bytes
-    what: str
-    first: Node | None
-    second: Node | None
-
-
-def differences(first: Manifest, second: Manifest) -> Iterator[Difference]:
-    """Every difference, in the order of paths."""
-    for path in sorted({*first, *second}, key=order):
-        one, two = first.get(path), second.get(path)
-        if one != two:
-            yield Difference(path, _what(one, two), one, two)
-
-
-def _what(one: Node | None, two: Node | None) -> str:
-    match one, two:
+def what(change: Change) -> str:
+    """In which way: "added", "missing", "kind", "content", "mode" or "target", seen from the first tree."""
+    match change.before, change.after:
         case None, _:
             return "added"
         case _, None:
             return "missing"
-        case File(), File():
+        case File() as one, File() as two:
             return "content" if one.blob != two.blob else "mode"
         case Symlink(), Symlink():
             return "target"
@@ -47,9 +25,8 @@ def described(node: Node | None) -> str:
     match node:
         case None:
             return "nothing"
-        case Directory():
-            return "a directory"
-        case Symlink(target):
-            return f"a symlink to {show(target)}"
         case File(blob, size, executable):
             return f"{size} bytes{', executable' if executable else ''} ({blob.short})"
+        case Symlink(target):
+            return f"a symlink to {show(target)}"
+    return "a directory"

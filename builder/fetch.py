@@ -555,12 +555,12 @@ def reason(error: Exception, *, silence: float | None = READ) -> str:
             return f"its certificate is not accepted: {error}"
         case urllib3.exceptions.NameResolutionError():
             return "its host is not known"
+        case urllib3.exceptions.NewConnectionError():  # to urllib3, this is a kind of timeout
+            return "no connection"
         case urllib3.exceptions.ConnectTimeoutError():
             return f"no connection within {CONNECT:.0f} seconds"
         case urllib3.exceptions.ReadTimeoutError():
             return f"no answer for {silence or READ:.0f} seconds"
-        case urllib3.exceptions.NewConnectionError():
-            return "no connection"
         case urllib3.exceptions.ProtocolError() | http.client.HTTPException() | ConnectionError():
             return "the connection broke off"
     return str(error) or type(error).__name__

@@ -279,15 +279,15 @@ def closure(top: tuple[Buildable, ...]) -> list[Buildable]:
     found: dict[str, Buildable] = {}
 
     def visit(item: Buildable) -> None:
-        known = found.get(item.name)
-        if known is item:
+        if found.get(item.name) is item:
             return
-        if known is not None:
-            raise BadRecipe(f"{item.name} is the name of two recipes: here, and at {known.position}", item.position)
         if isinstance(item, Recipe):
             for inner in item.inputs:
                 visit(inner)
-        found[item.name] = item
+        # One of its own inputs may have its name.
+        known = found.setdefault(item.name, item)
+        if known is not item:
+            raise BadRecipe(f"{item.name} is the name of two recipes: here, and at {known.position}", item.position)
 
     for item in top:
         visit(item)

@@ -25,6 +25,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, SSLError
 
 from builder import oci, tls
+from builder.fetch import reason
 from builder.logins import Login
 from builder.oci import Blob, Image
 from store.errors import Error
@@ -364,7 +365,7 @@ class _Registry:
         except SSLError as error:
             raise PushFailed(self._to.host, "its certificate is not accepted", str(error)) from None
         except (HTTPError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
-            raise _Again(_reason(error)) from None
+            raise _Again(reason(error, silence=READ)) from None
         finally:
             if file is not None:
                 file.close()
@@ -438,19 +439,6 @@ def _new_pool(proxy: str, *, safe: bool) -> urllib3.PoolManager:
     login, _, host = parts.netloc.rpartition("@")
     headers = urllib3.make_headers(proxy_basic_auth=unquote(login)) if login else {}
     return urllib3.ProxyManager(parts._replace(netloc=host).geturl(), proxy_headers=headers, **options)
-
-
-def _reason(error: Exception) -> str:
-    match error:
-        case urllib3.exceptions.NameResolutionError():
-            return "its host is not known"
-        case urllib3.exceptions.NewConnectionError():  # to urllib3, this is a kind of timeout
-            return "no connection"
-        case urllib3.exceptions.ConnectTimeoutError():
-            return f"no connection within {CONNECT:.0f} seconds"
-        case urllib3.exceptions.ReadTimeoutError():
-            return f"no answer for {READ:.0f} seconds"
-    return "the connection broke off"
 
 
 def _basic(login: Login) -> str:

@@ -69,9 +69,9 @@ def difference(index: Index, before: Digest, after: Digest) -> Difference:
     )
 
 
-def changes(before: Manifest, after: Manifest) -> Iterator[Change]:
-    """The paths that are not the same in both, in the order of manifests."""
+def changes(before: Manifest, after: Manifest, *, directories: bool = False) -> Iterator[Change]:
+    """The paths that are not the same in both, in the order of manifests; directories that one does not have, if wanted."""
     for path in sorted(before.nodes.keys() | after.nodes.keys(), key=order):
         one, two = before.get(path), after.get(path)
-        if one != two and not (type(one or two) is Directory and None in (one, two)):
+        if one != two and (directories or not (type(one or two) is Directory and None in (one, two))):
             yield Change(path, one, two)

@@ -11,9 +11,10 @@ from typing import TypedDict
 
 from builder.commands import Context, say, say_json
 from builder.commands.common import realiser
-from builder.difference import Difference, described, differences
+from builder.difference import described, what
 from builder.recipe import BadRecipe, Buildable, Recipe
 from store import files, trees
+from store.difference import Change, changes
 from store.digest import Digest
 from store.manifest import Manifest, show
 from store.store import Store
@@ -70,11 +71,11 @@ def _print(row: _Row) -> None:
 
 
 def _row(store: Store, context: Context, item: Recipe, before: Digest, now: Digest) -> _Row:
-    found: list[Difference] = []
+    found: list[Change] = []
     places: list[Path | None] = [None, None]
     report: Path | None = None
     if before != now:
-        found = list(differences(store.read_manifest(before), store.read_manifest(now)))
+        found = list(changes(store.read_manifest(before), store.read_manifest(now), directories=True))
         places = _kept(store, item.name, before, now)
         report = _diffoscope(context, places)
     return {
@@ -84,7 +85,7 @@ def _row(store: Store, context: Context, item: Recipe, before: Digest, now: Dige
         "stored": {"digest": str(before), "path": str(places[0]) if places[0] else None},
         "again": {"digest": str(now), "path": str(places[1]) if places[1] else None},
         "differences": [
-            {"path": show(one.path), "what": one.what, "stored": described(one.first), "again": described(one.second)}
+            {"path": show(one.path), "what": what(one), "stored": described(one.before), "again": described(one.after)}
             for one in found
         ],
         "diffoscope": str(report) if report else None,

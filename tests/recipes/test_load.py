@@ -111,6 +111,9 @@ def test_two_things_of_one_name() -> None:
         closure((first, second))
     with pytest.raises(BadRecipe, match="two inputs have the name x"):
         Recipe(name="y", version="1", about="y", script="true", inputs=(first, second))
+    # Not even what it is built from.
+    with pytest.raises(BadRecipe, match="x is the name of two recipes"):
+        closure((Recipe(name="x", version="3", about="x", script="true", inputs=(first,)),))
 
 
 def test_a_closure_is_inputs_first() -> None:
