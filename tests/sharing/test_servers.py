@@ -347,6 +347,20 @@ def test_a_server_without_ranges_gives_a_part(webdav: Server) -> None:
             assert b"".join(remote.stream("object", start, length)) == (bytes(range(256)) * 4000)[start : start + length]
 
 
+def test_through_a_proxy(webdav: Server, world: World, zlib: dict[str, str]) -> None:
+    webdav.line.forget()
+    world.push(webdav.remote("far"), zlib["digest"])
+    bert = world.user("bert")
+    # It takes whole addresses, as proxies do, and looks at their paths only: nobody else knows such a host.
+    through = {"http_proxy": f"http://127.0.0.1:{webdav.line.port}", "no_proxy": ""}
+    knows = Builder(bert.store, {**bert.environment, **through})
+    runs(knows("pull", "http://artifacts.invalid/plain/far", "zlib", "--no-link").stdout.strip())
+    told = Builder(bert.store, {**bert.environment, "http_proxy": "", "HTTP_PROXY": ""})(
+        "pull", "http://artifacts.invalid/plain/far", "zlib", "--no-link", status=1
+    ).stderr
+    assert "its host is not known" in told
+
+
 def test_a_login(webdav: Server, world: World, zlib: dict[str, str]) -> None:
     webdav.line.forget()
     remote, digest = webdav.remote("login"), zlib["digest"]
