@@ -18,6 +18,7 @@ from builder.remotes import open_remote
 from builder.remotes.http import HttpRemote
 from builder.remotes.objects import ObjectRemote, s3_remote
 from builder.remotes.sftp import SftpRemote
+from builder.sharing import Sharing
 from store.remote import NotThere, Remote, RemoteError
 from tests.conftest import RECIPES, Builder, environment
 from tests.sharing import servers
@@ -76,16 +77,13 @@ class World:
     def __init__(self, folder: Path, builder: Builder, *reachable: Server) -> None:
         self.folder = folder
         self.more = {name: value for server in reachable for name, value in server.environment.items()}
+        self.key = Sharing(folder / "anna" / "builder", {}).new_key("anna")
         self.anna = self.user("anna", builder.store)
-        self.key = self.anna("key", "new", "anna").stdout.strip()
 
     def user(self, name: str, store: Path | None = None) -> Builder:
         place = store or self.folder / f"{name}-store"
-        (self.folder / name).mkdir()
-        made = Builder(place, {**environment(place), **self.more, "XDG_CONFIG_HOME": str(self.folder / name)})
-        if store is None:
-            made("key", "trust", self.key)
-        return made
+        Sharing(self.folder / name / "builder", {}).trust(str(self.key))
+        return Builder(place, {**environment(place), **self.more, "XDG_CONFIG_HOME": str(self.folder / name)})
 
     def push(self, remote: str, *names: str) -> dict[str, int]:
         moved: dict[str, int] = json.loads(self.anna("push", remote, *names, "--json").stdout)["moved"]
