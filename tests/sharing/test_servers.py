@@ -181,7 +181,7 @@ def stocked(server: Server, world: World, bulk: dict[str, str]) -> str:
 @every_kind
 def test_a_pull_that_breaks_off_is_gone_on_with(server: Server, world: World, stocked: str) -> None:
     bert = world.user("bert")
-    server.line.at("down", BULK // 2, server.line.die)
+    server.line.at("down", BULK * 3 // 4, server.line.die)
     failed = bert("pull", stocked, "bulk", "--no-link", status=1)
     assert "run the same command again" in failed.stderr or "ssh" in failed.stderr
     assert not list((bert.store / "artifacts").iterdir())
@@ -189,13 +189,14 @@ def test_a_pull_that_breaks_off_is_gone_on_with(server: Server, world: World, st
 
     server.line.forget()
     pull = bert.start("pull", stocked, "bulk", "--no-link")
-    server.line.at("down", BULK // 4, lambda: pull.send_signal(signal.SIGINT))
+    server.line.at("down", BULK // 8, lambda: pull.send_signal(signal.SIGINT))
     _, said = pull.communicate()
     assert pull.returncode == 130, said
     assert "Traceback" not in said
 
     server.line.forget()
     bert("pull", stocked, "bulk", "--no-link")
+    # What was on its way at those moments is lost, of each connection.
     assert server.line.down < BULK * 3 // 4
     bert("check")
 
