@@ -256,7 +256,7 @@ class HttpRemote:
             data = answer.read(MAX_LISTING + 1)
         try:
             # Entities are what makes reading XML dangerous; answers of servers have none.
-            if len(data) > MAX_LISTING or b"<!" in data:
+            if len(data) > MAX_LISTING or b"<!" in data or b"\0" in data:
                 raise ValueError("it is too long, or declares things")
             rows = list(_rows(ElementTree.fromstring(data)))  # noqa: S314
         except (ElementTree.ParseError, ValueError, TypeError) as error:
