@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib
+import io
 import os
 import signal
 import sys
@@ -76,6 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # long enough to make any turns it on.
     gc.disable()
     words = list(sys.argv[1:] if arguments is None else arguments)
+    # The store may lie in a folder whose name is no text: it is printed as the bytes that it has.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")
     # A closed pipe (`builder log x | head`) ends the program quietly, like any other of its kind.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -95,8 +99,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         status = _say(error.message, error.hint, error.exit_code)
     except OSError as error:
         # The machine refused something that no part above has a better word for: no memory, no descriptors, a full disk.
-        place = error.filename or "the system refused a call"
-        status = _say(f"{place}: {os.strerror(error.errno or 0)}", "", 1)
+        from store import files
+
+        told = files.explain(error, os.fsdecode(error.filename) if error.filename else "the system refused a call")
+        status = _say(told.message, told.hint, 1)
     _leave(status)
 
 
