@@ -27,6 +27,7 @@ from store.store import Store
 
 VERSION = 1
 BUSY = 30.0
+MAX_INTEGER = (1 << 63) - 1
 
 _TABLES: dict[str, tuple[dict[str, type], str | tuple[str, ...]]] = {
     # stamp: tells whether the file is the one that was read.
@@ -231,7 +232,8 @@ class Index:
                 continue  # gone, or damaged: `check` says so
             number += 1
             files = list(manifest.files)
-            self._insert("trees", [(number, digest, len(files), manifest.size)])
+            # Whoever made it may have listed sizes that no disk has, and together more than a column holds.
+            self._insert("trees", [(number, digest, len(files), min(manifest.size, MAX_INTEGER))])
             self._insert("entries", ((number, path, node.blob.hex, node.size, int(node.executable)) for path, node in files))
 
     def _insert(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
