@@ -147,6 +147,9 @@ class Index:
     @property
     def _db(self) -> sqlite_utils.Database:
         if self._open is None:
+            # sqlite would follow a symlink, and write behind it.
+            if os.path.islink(self.path):
+                os.unlink(self.path)
             connection = sqlite3.connect(self.path, timeout=BUSY)
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
