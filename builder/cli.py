@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib
+import io
 import os
 import signal
 import sys
@@ -77,6 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # long enough to make any turns it on.
     gc.disable()
     words = list(sys.argv[1:] if arguments is None else arguments)
+    # The store may lie in a folder whose name is no text: it is printed as the bytes that it has.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         from builder.commands import Context
@@ -96,8 +100,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _end_quietly()
     except OSError as error:
         # The machine refused something that no part above has a better word for: no memory, no descriptors, a full disk.
-        place = error.filename or "the system refused a call"
-        status = _say(f"{place}: {os.strerror(error.errno or 0)}", "", 1)
+        from store import files
+
+        told = files.explain(error, os.fsdecode(error.filename) if error.filename else "the system refused a call")
+        status = _say(told.message, told.hint, 1)
     _leave(status)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -87,6 +88,10 @@ class Batch:
             if files.is_link_limit(error):
                 return False
             raise
+        if not stat.S_ISREG(os.stat(name, dir_fd=self._fd, follow_symlinks=False).st_mode):
+            # A link has a symlink's name too, and that is nothing of ours.
+            os.unlink(name, dir_fd=self._fd)
+            return False
         self._keep(stage, place, name)
         return True
 

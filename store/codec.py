@@ -13,6 +13,7 @@ import msgpack
 from store.errors import Error
 
 FORMAT = 1
+MAX_DEPTH = 32  # of lists in lists: what packing says of a program is 5 deep
 
 # As typing has it, whose import would take a twentieth of a build that has nothing to do.
 TYPE_CHECKING = False
@@ -50,17 +51,21 @@ def decode(kind: str, data: bytes, count: int, *, looked_at: bool = False) -> li
         raise BadRecord(kind, f"not msgpack ({type(error).__name__})") from None
     if not isinstance(record, list) or len(record) < 2:
         raise BadRecord(kind, "not a record")
+    # Longer forms of an integer or a length decode too; floats and maps must not pass at all. First of all, for what is
+    # shown of a record in an error has to have an end too.
+    _refuse_foreign(kind, record[:2] if looked_at else record)
     # `True == 1`, so the type is looked at too.
     if type(record[0]) is not int or record[0] != FORMAT:
-        raise BadRecord(kind, f"format {record[0]!r}, and this builder reads format {FORMAT}")
+        raise BadRecord(kind, f"format {record[0]!r:.100}, and this builder reads format {FORMAT}")
     if record[1] != kind:
-        raise BadRecord(kind, f"it is a record of the kind {record[1]!r}")
+        raise BadRecord(kind, f"it is a record of the kind {record[1]!r:.100}")
     if len(record) != count + 2:
         raise BadRecord(kind, f"{len(record) - 2} fields instead of {count}")
-    # Longer forms of an integer or a length decode too; floats and maps must not pass at all.
-    if not looked_at:
-        _refuse_foreign(kind, record)
-    if msgpack.packb(record, use_bin_type=True, strict_types=True) != data:
+    try:
+        again = msgpack.packb(record, use_bin_type=True, strict_types=True)
+    except (ValueError, TypeError):  # lists in lists without end, or what nobody looked at yet
+        again = b""
+    if again != data:
         raise BadRecord(kind, "not in canonical form")
     return record[2:]
 
@@ -75,10 +80,15 @@ def decode_again(kind: str, data: bytes) -> list[Any]:
 
 
 def _refuse_foreign(kind: str, value: object) -> None:
-    stack: list[object] = [value]
-    while stack:
-        item = stack.pop()
-        if type(item) is list:
-            stack.extend(item)
-        elif not (item is None or type(item) in (bool, int, str, bytes)):
-            raise BadRecord(kind, f"holds a {type(item).__name__}")
+    level: list[object] = [value]
+    for _ in range(MAX_DEPTH):
+        deeper: list[object] = []
+        for item in level:
+            if type(item) is list:
+                deeper.extend(item)
+            elif not (item is None or type(item) in (bool, int, str, bytes)):
+                raise BadRecord(kind, f"holds a {type(item).__name__}")
+        if not deeper:
+            return
+        level = deeper
+    raise BadRecord(kind, f"lists in lists, more than {MAX_DEPTH} deep")

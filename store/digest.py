@@ -18,7 +18,7 @@ class BadDigest(Error):
     """A text or a byte string that is no digest; ``value`` is what was given."""
 
     def __init__(self, value: object) -> None:
-        super().__init__(f"not a digest: {value!r}", hint="A digest is b3: and 64 lowercase hex digits.")
+        super().__init__(f"not a digest: {value!r:.200}", hint="A digest is b3: and 64 lowercase hex digits.")
         self.value = value
 
 

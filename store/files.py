@@ -16,6 +16,18 @@ from store.errors import Error
 EPOCH = 315_532_800
 
 
+# What to do about a system call that failed, where the system's own words do not say it.
+_HINTS = {
+    errno.EACCES: "It belongs to another user, or its mode forbids it. Its owner can do this.",
+    errno.EPERM: "It belongs to another user, or its file system forbids it. Its owner can do this.",
+    errno.EROFS: "It is on a disk that nothing can be written to. --store or BUILDER_STORE names a store elsewhere.",
+    errno.EIO: "The disk cannot be read or written: the kernel's log says more. `builder check` finds what was damaged.",
+    errno.EMFILE: "This process may open too few files: `ulimit -n` says how many, and may allow more.",
+    errno.ENFILE: "All programs of this machine together have too many files open.",
+    errno.EFBIG: "Files may not be so large here: `ulimit -f` says how large, and may allow more.",
+}
+
+
 class NoSpace(Error):
     """The disk that holds the store is full."""
 
@@ -35,7 +47,7 @@ def explain(error: OSError, what: str) -> Error:
     """The error to show a person for a system call that failed on ``what``."""
     if is_full(error):
         return NoSpace(what)
-    return Error(f"{what}: {os.strerror(error.errno or 0)}")
+    return Error(f"{what}: {os.strerror(error.errno or 0)}", hint=_HINTS.get(error.errno or 0, ""))
 
 
 def sync_file_system(fd: int) -> None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 VERSION = 2
 BUSY = 30.0
+MAX_INTEGER = (1 << 63) - 1
 
 _TABLES: dict[str, tuple[dict[str, type], str | tuple[str, ...]]] = {
     # stamp: tells whether the file is the one that was read.
@@ -239,6 +240,9 @@ class Index:
     @property
     def _db(self) -> sqlite3.Connection:
         if self._open is None:
+            # sqlite would follow a symlink, and write behind it.
+            if os.path.islink(self.path):
+                os.unlink(self.path)
             # No transactions but our own.
             connection = sqlite3.connect(self.path, timeout=BUSY, isolation_level=None)
             try:
@@ -367,7 +371,9 @@ class Index:
     def _learn(self, tree: int, manifest: Manifest, artifact: int) -> None:
         blobs = {(node.blob.raw, int(node.executable)): node.size for _, node in manifest.files}
         files = sum(1 for _ in manifest.files)
-        self._insert("trees", [(tree, manifest.digest.hex, artifact, files, manifest.size, sum(blobs.values()))])
+        # Whoever made it may have listed sizes that no disk has, and together more than a column holds.
+        size, alone = (min(count, MAX_INTEGER) for count in (manifest.size, sum(blobs.values())))
+        self._insert("trees", [(tree, manifest.digest.hex, artifact, files, size, alone)])
         self._db.executemany(
             "INSERT INTO blobs (digest, executable, size, artifacts, holder) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
             " SET artifacts = artifacts + excluded.artifacts, holder = holder + excluded.holder",
@@ -450,7 +456,7 @@ class Index:
 
     def _sizes(self, which: str, values: tuple[str, ...]) -> dict[Digest, Sizes]:
         rows = self._rows(
-            "SELECT digest, alone, (SELECT ifnull(sum(size), 0) FROM blobs WHERE holder = trees.id AND artifacts = 1)"  # noqa: S608
+            "SELECT digest, alone, (SELECT CAST(total(size) AS INTEGER) FROM blobs WHERE holder = trees.id AND artifacts = 1)"  # noqa: S608
             f" FROM trees WHERE artifact {which}",
             *values,
         )
@@ -458,7 +464,9 @@ class Index:
 
     def size(self) -> int:
         """The bytes of all artifacts, each blob counted once."""
-        return self._guarded(lambda: int(self._rows("SELECT ifnull(sum(size), 0) FROM blobs WHERE artifacts > 0")[0][0]))
+        return self._guarded(
+            lambda: int(self._rows("SELECT CAST(total(size) AS INTEGER) FROM blobs WHERE artifacts > 0")[0][0])
+        )
 
     def sources_with(self, blob: Digest) -> list[Holder]:
         """Every file with these bytes in what came from outside: packages and sources."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from store import codec
 from store.digest import SIZE, BadDigest, Digest
 
+MAX_TIME = 1 << 60  # clocks may be wrong, and still the index has to hold what they said
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -47,6 +49,8 @@ class Result:
         if [type(field) for field in fields[:6]] != kinds or type(fields[6]) not in (bytes, type(None)):
             raise codec.BadRecord("result", "a field of the wrong type")
         record, label, output, started, milliseconds, by, log = fields
+        if not (abs(started) <= MAX_TIME and abs(milliseconds) <= MAX_TIME):
+            raise codec.BadRecord("result", "a time that no clock shows")
         try:
             return cls(record, label, Digest(output), started, milliseconds, by, None if log is None else Digest(log))
         except BadDigest as error:

@@ -161,6 +161,8 @@ def read(store: Store, file: str) -> Root:
         kind, key, raw = codec.decode("root", place.read_bytes(), 3)
         if type(key) is not bytes or kind not in ("link", "name") or file != _file(kind, key):
             raise BadRecord("root", "its fields do not belong together")
+        if kind == "link" and (not key.startswith(b"/") or b"\0" in key):
+            raise BadRecord("root", "its link has a name that nothing has")
         artifact = Digest(raw)
     except (BadRecord, BadDigest) as error:
         raise BadRoot(place, error.message) from None

@@ -72,7 +72,7 @@ class Store:
 
     def _create(self) -> None:
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o755)
             for folder in FOLDERS:
                 if folder == FOLDERS[-1] and self.durable:
                     # It stands for all the others, so it must not outlive a power cut without them.

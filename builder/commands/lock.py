@@ -19,6 +19,7 @@ from builder.commands import Context, say, say_json
 from builder.known import lock_path
 from builder.load import load
 from builder.recipe import PLATFORMS, BadRecipe, System, closure
+from store import files
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,8 +79,8 @@ def _systems(options: argparse.Namespace) -> list[System]:
     there = [inner for inner in closure((item,)) if isinstance(inner, System)]
     own = [system for system in there if Path(system.position.file) == Path(os.path.abspath(options.recipe))]
     if not own:
-        files = ", ".join(sorted({os.path.relpath(system.position.file) for system in there}))
-        raise BadRecipe(f"{options.recipe} has no System of its own", hint=f"It builds on those of {files}." if files else "")
+        where = ", ".join(sorted({os.path.relpath(system.position.file) for system in there}))
+        raise BadRecipe(f"{options.recipe} has no System of its own", hint=f"It builds on those of {where}." if where else "")
     return own
 
 
@@ -91,9 +92,17 @@ def _packages(path: Path) -> dict[str, str]:
 
 
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, "utf-8")
-    temporary.replace(path)
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
+    try:
+        with open(temporary, "x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    files.sync_directory(path.parent)
 
 
 def _json(path: Path, lock: lockfile.Lock, before: dict[str, str], after: dict[str, str], differs: bool) -> dict[str, object]:

@@ -138,6 +138,57 @@ def test_a_build_broken_at_every_call(tmp_path: Path, how: Callable[[], None]) -
     pytest.fail("it never came to its end")
 
 
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMLINK, errno.EXDEV])
+def test_a_build_refused_at_many_calls(tmp_path: Path, number: int) -> None:
+    """Other words than those of a full disk. Some of them have a meaning: a link that cannot be made becomes a copy."""
+
+    def fail() -> None:
+        raise OSError(number, os.strerror(number))
+
+    outcome = KILLED
+    for call in range(1 + number % 3, 2000, 3):
+        root = tmp_path / str(call)
+        root.mkdir()
+        outcome = broken_run(root, call, fail)
+        assert outcome in (KILLED, DONE)
+        if (root / "store/tmp").exists():
+            assert damage(Store(root / "store", durable=False)) == [], call
+        is_done(build(root))
+        assert check(Store(root / "store", durable=False)) == [], call
+        if outcome == DONE:
+            break
+    assert outcome == DONE
+
+
+@pytest.mark.parametrize("number", range(1, 11))
+def test_a_disk_that_cannot_write_says_so_at_a_sync(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was not synced gets no name: the bytes may be lost, and the next sync would not say so again."""
+    left = number
+
+    def sync(fd: int) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(files, "sync_file_system", sync)
+    monkeypatch.setattr(files, "sync_directory", sync)
+    # What is there after how many syncs.
+    names = [("store/signatures", 1), ("store/blobs/*/*", 2), ("store/manifests/*/*", 3), ("store/results/*/*", 4)]
+    names += [("store/artifacts/*", 6), ("store/roots/*", 7), ("result", 8)]
+    try:
+        build(tmp_path, durable=True)
+    except (Error, OSError):
+        assert left <= 0
+        for pattern, after in names:
+            assert bool(list(tmp_path.glob(pattern))) == (number > after), pattern
+    else:
+        assert left > 0
+        assert number == 10
+    is_done(build(tmp_path))
+    assert check(Store(tmp_path / "store")) == []
+
+
 def _left_links(root: Path) -> list[str]:
     """The symlink that was about to replace the result, where a killed process left it."""
     return [name for name in os.listdir(root) if name.startswith(".result.")]

@@ -11,12 +11,14 @@ import pytest
 
 from store import artifacts, collect, index, roots
 from store.action import Action
+from store.check import check
 from store.digest import Digest
 from store.files import NoSpace
 from store.index import Index
-from store.manifest import Manifest, Symlink, follow
+from store.manifest import MAX_SIZE, File, Manifest, Symlink, follow
 from store.origins import NotHeld, holders, origins
 from store.resolve import Ambiguous, NoArtifact, resolve
+from store.result import MAX_TIME
 from store.store import Store
 from tests.store.helpers import World, file_of, record, start, status, tree
 from tests.store.test_crashes import mount_small
@@ -346,3 +348,62 @@ def test_digits_that_two_artifacts_share(tmp_path: Path) -> None:
         resolve(store, f"b3:{manifest.digest.hex[:4]}")
     assert manifest.digest.short in caught.value.message
     assert resolve(store, str(manifest.digest)).digest == manifest.digest
+
+
+# -- clocks, and numbers that somebody else wrote --
+
+
+@pytest.mark.parametrize("started", [0, -1, 1 << 40, MAX_TIME, -MAX_TIME])
+def test_clocks_do_not_matter(world: World, started: int) -> None:
+    """A result from a machine whose clock is wrong is a result like any other."""
+    with world.store.batch() as batch:
+        record(batch, world.pack, "hello 2.10", world.artifact, started=started)
+        record(batch, world.check, "hello 2.10", world.artifact, started=started)
+    assert world.store.read_result(world.pack.digest) is not None
+    with index.opened(world.store) as opened:
+        (artifact,) = opened.artifacts()
+        assert artifact.started == started
+        assert opened.with_name(b"libssl.so.3")
+    assert resolve(world.store, "hello").digest == world.artifact.digest
+    roots.add_named(world.store, "keep", world.artifact.digest)
+    collect.collect(world.store)
+    assert check(world.store) == []
+    assert world.store.read_result(world.pack.digest) is not None
+
+
+def test_times_and_sizes_that_nothing_has(world: World) -> None:
+    huge = Manifest([(b"%d" % number, File(Digest.of(b"%d" % number), MAX_SIZE, False)) for number in range(9)])
+    with world.store.batch() as batch:
+        record(batch, Action("import", (), ("huge",)), "huge", huge)
+        record(batch, Action("import", (), ("late",)), "late", world.libc, started=(1 << 64) - 1)
+    with index.opened(world.store) as opened:
+        assert opened.is_source(huge.digest)
+        assert opened.sizes()
+        assert opened.artifacts()
+    assert world.store.read_result(Action("import", (), ("late",)).digest) is None
+
+
+def test_many_ask_while_others_write_and_make_it_again(world: World) -> None:
+    """Nobody is ever told of a lock, a missing table or a damaged file."""
+
+    def work(number: int) -> None:
+        for turn in range(25):
+            if number < 2:
+                with world.store.batch() as batch:
+                    label = f"{number}-{turn}"
+                    output = tree(batch, {"bin/x": label.encode()})
+                    record(batch, Action("pack", (), (label,)), label, output)
+                artifacts.check_out(world.store, output, name="x", version=f"{number}.{turn}")
+            elif number == 2 and turn % 5 == 0:
+                with index.opened(world.store) as opened:
+                    opened.rebuild()
+            else:
+                with index.opened(world.store) as opened:
+                    assert opened.graph()
+                    assert any(artifact.name == "hello" for artifact in opened.artifacts())
+                    assert opened.with_name(b"libssl.so.3")
+
+    children = [start(lambda number=number: work(number)) for number in range(8)]  # type: ignore[misc]
+    assert [status(child) for child in children] == [0] * 8
+    with index.opened(world.store) as opened:
+        assert len(opened.artifacts()) == 51
