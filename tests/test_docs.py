@@ -28,7 +28,7 @@ from builder.lockfile import Lock, LockedPackage
 from builder.recipe import Limits, Local, Recipe, Source, System
 from launcher import config, host
 from launcher.settings import DATA
-from store import roots
+from store import remote, roots
 from store.digest import Digest
 from store.manifest import Manifest
 from store.store import FOLDERS, Store
@@ -40,6 +40,7 @@ COMMANDS = (ROOT / "docs" / "commands.md").read_text()
 WRITING = (ROOT / "docs" / "recipes.md").read_text()
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
+STORE = (ROOT / "docs" / "store-format.md").read_text()
 TROUBLE = (ROOT / "docs" / "troubleshooting.md").read_text()
 
 
@@ -369,8 +370,15 @@ def test_the_configuration_block_is_as_described() -> None:
 
 
 def test_every_folder_of_the_store_is_listed() -> None:
-    listing = section(ARCHITECTURE, "### The store's folder")
+    listing = section(STORE, "## The store's folder")
     assert set(re.findall(r"^    (\w+)/", listing, re.MULTILINE)) == set(FOLDERS)
+
+
+def test_every_object_of_remotes_is_listed() -> None:
+    listing = section((ROOT / "docs" / "remote-format.md").read_text(), "## Objects")
+    prefixes = (remote.PARCELS, remote.INVENTORIES, remote.WAYBILLS, remote.MANIFESTS, remote.RESULTS, remote.NAMES)
+    wanted = {*(prefix.rstrip("/") for prefix in prefixes), remote.MARK, remote.CONDEMNED, remote.CLOCK}
+    assert set(re.findall(r"^    ([\w-]+)", listing, re.MULTILINE)) == wanted
 
 
 def test_every_dependency_has_its_reason() -> None:
