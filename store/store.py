@@ -84,14 +84,14 @@ class Store:
 
     # -- places --
 
-    def _place(self, folder: str, digest: Digest) -> Path:
+    def _place(self, folder: str, digest: Digest, suffix: str = "") -> Path:
+        # Joined at once: this is asked for each file of each tree, and pathlib takes its time for every part.
         digits = digest.hex
-        return self.root / folder / digits[:2] / digits
+        return self.root / f"{folder}/{digits[:2]}/{digits}{suffix}"
 
     def blob_path(self, digest: Digest, *, executable: bool) -> Path:
         """Where the blob is. Executable files have their own: hard links share a mode."""
-        path = self._place("blobs", digest)
-        return path.with_name(path.name + ".x") if executable else path
+        return self._place("blobs", digest, ".x" if executable else "")
 
     def manifest_path(self, digest: Digest) -> Path:
         """Where the manifest is."""
@@ -103,8 +103,7 @@ class Store:
 
     def signature_path(self, action: Digest, signer: str) -> Path:
         """Where the signature is that the key ``signer`` made over the result of an action."""
-        place = self._place("signatures", action)
-        return place.with_name(f"{place.name}-{signer}")
+        return self._place("signatures", action, f"-{signer}")
 
     def log_path(self, action: Digest) -> Path:
         """Where the output of a build goes while it runs, and stays."""
