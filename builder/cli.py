@@ -102,7 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         # The machine refused something that no part above has a better word for: no memory, no descriptors, a full disk.
         from store import files
 
-        told = files.explain(error, os.fsdecode(error.filename) if error.filename else "the system refused a call")
+        named = isinstance(error.filename, str | bytes)  # or it is a descriptor, which says nothing to anybody
+        told = files.explain(error, os.fsdecode(error.filename) if named else "the system refused a call")
         status = _say(told.message, told.hint, 1)
     _leave(status)
 
