@@ -201,7 +201,8 @@ class Index:
 
     def _differences(self, old: Path) -> list[str]:
         found = []
-        self._db.execute("ATTACH ? AS old", [str(old)])
+        # As bytes, which a path need not share with any text.
+        self._db.execute("ATTACH ? AS old", [os.fsencode(old)])
         for table, sql in _CONTENT.items():
             for one, other, what in (("old", "main", "a row that is wrong"), ("main", "old", "a row was missing")):
                 rows = self._rows(f"{sql.format(one)} EXCEPT {sql.format(other)} LIMIT 10")

@@ -77,7 +77,7 @@ class Place:
         def work() -> None:
             for number, path in ((1, out), (2, err)):
                 os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), number)
-            sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", errors="backslashreplace")
+            sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", 1, errors="backslashreplace")
             os.environ.update(environment(self.world.store.root), HOME=str(self.top), XDG_CONFIG_HOME=str(self.top))
             words = self.words(command)
             harm()
