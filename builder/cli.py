@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         from store import files
 
         named = isinstance(error.filename, str | bytes)  # or it is a descriptor, which says nothing to anybody
-        told = files.explain(error, os.fsdecode(error.filename) if named else "the system refused a call")
+        told = files.explain(error, os.fsdecode(error.filename) if named else "")
         status = _say(told.message, told.hint, 1)
     _leave(status)
 

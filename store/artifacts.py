@@ -125,16 +125,16 @@ def _move(workspace: int, place: Path) -> None:
 def remove(store: Store, folder: Folder) -> None:
     """Remove an artifact's folder. It is gone all at once."""
     with store.workspace() as workspace:
-        move_away(store, folder, workspace)
+        move_away(store, folder, workspace / "tree")
 
 
-def move_away(store: Store, folder: Folder, workspace: Path) -> None:
-    """The first half of it: move the folder into ``workspace``, which is then removed."""
+def move_away(store: Store, folder: Folder, target: Path) -> None:
+    """The first half of it: move the folder to ``target`` in a workspace, which is then removed."""
     place = store.root / "artifacts" / str(folder)
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), files.directory(place) as fd:
         os.fchmod(fd, 0o755)
     with contextlib.suppress(FileNotFoundError):
-        os.rename(place, workspace / "tree")
+        os.rename(place, target)
 
 
 def folders(store: Store) -> list[Folder]:

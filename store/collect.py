@@ -14,7 +14,8 @@ needs the bytes (to check a tree out, to read a program) asks ``Store.holds``, a
 no result: the step runs again, and each blob that is missing is written again, for a batch looks for blobs one by one.
 
 A collection killed half-way leaves a store that the same rule describes: results go before the manifests that they point
-to, and an artifact's folder goes before its manifest and blobs.
+to, and an artifact's folder goes before its manifest and blobs. The disk is waited for in between, so this holds after a power
+cut too.
 
 Builds go on beside a collection, and lose nothing. Everything that relies on something being there, from its first look-up
 until a root points to the outcome, does so inside ``Store.in_use``, which has a lease. Let a name be taken away in a moment
@@ -330,18 +331,22 @@ class _Removal:
         return count
 
     def folders(self) -> list[Folder]:
-        gone = []
+        """Folders lose their names one by one. What was in them goes when it is on the disk that they, and results, did."""
+        gone: list[Folder] = []
         self.use_running()  # once more, for a program may have been started since
-        for folder in sorted(artifacts.folders(self.store), key=str):
-            if self.living.has("artifacts", str(folder)):
-                continue
-            if self.dry_run:
-                gone.append(folder)
-                continue
-            with self.store.workspace() as workspace, self.moment():
-                if not self.living.has("artifacts", str(folder)):
-                    artifacts.move_away(self.store, folder, workspace)
+        with self.store.workspace() as workspace, files.directory(workspace) as fd:
+            for folder in sorted(artifacts.folders(self.store), key=str):
+                if self.living.has("artifacts", str(folder)):
+                    continue
+                if self.dry_run:
                     gone.append(folder)
+                    continue
+                with self.moment():
+                    if not self.living.has("artifacts", str(folder)):
+                        artifacts.move_away(self.store, folder, workspace / str(len(gone)))
+                        gone.append(folder)
+            if self.store.durable and not self.dry_run and (gone or self.size):
+                files.sync_file_system(fd)
         return gone
 
     def fanned(self, kind: str) -> int:

@@ -44,9 +44,10 @@ def is_full(error: OSError) -> bool:
 
 
 def explain(error: OSError, what: str) -> Error:
-    """The error to show a person for a system call that failed on ``what``."""
-    if is_full(error):
+    """The error to show a person for a system call that failed on ``what``, a path; "" if nobody knows on what."""
+    if is_full(error) and what:
         return NoSpace(what)
+    what = what or "the system refused a call"
     return Error(f"{what}: {os.strerror(error.errno or 0)}", hint=_HINTS.get(error.errno or 0, ""))
 
 

@@ -22,6 +22,7 @@ from builder.commands import Context, say, say_json
 from store import index
 from store.check import Finding, Kind, check
 from store.errors import Error
+from store.remote import MARK
 from store.repair import Repaired, Source, other_store, repair
 from store.store import Store
 
@@ -56,7 +57,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _source(store: Store, context: Context, place: str) -> Source:
-    if (Path(place) / "blobs").is_dir():
+    if "/" in place and ":" not in place and not (Path(place) / MARK).exists():
         return other_store(Path(place))
     from store import pull, push
 

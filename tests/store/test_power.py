@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 from builder.remotes.directory import DirectoryRemote
-from store import artifacts, files, graph, pull, push, remote, roots
+from store import artifacts, collect, files, graph, pull, push, remote, roots
+from store.action import Action
 from store.check import Kind, check
 from store.digest import Digest
 from store.push import Load
 from store.store import Store
 from tests.sharing.helpers import ANNA, fill, folder, get, statement
 from tests.store import power
-from tests.store.helpers import tree
+from tests.store.helpers import record, tree
 from tests.store.power import Disk, Tree
 from tests.store.test_crashes import ACTION, build, damage, is_done
 
@@ -208,3 +209,27 @@ def test_a_push_to_a_directory(top: Path, tmp_path: Path) -> None:
         have(10**6 + number)
 
     assert in_each(disk, disk.last(SEED, 20), look_after)
+
+
+def test_a_collection(top: Path) -> None:
+    """One artifact goes, and one that shares a blob with it stays: whole, and nothing promises what is gone."""
+    store = Store(top / "store")
+    with store.batch() as batch:
+        keep, drop = tree(batch, {"bin/a": b"1", "both": b"b"}), tree(batch, {"bin/a": b"2", "both": b"b", "own": b"o"})
+        record(batch, Action("build", (), ("keep",)), "keep", keep)
+        record(batch, Action("build", (), ("drop",)), "drop", drop)
+    for one in (keep, drop):
+        artifacts.check_out(store, one, name="x", version="1")
+    roots.add_named(store, "keep", keep.digest)
+    disk = recorded(top, lambda: collect.collect(Store(top / "store")))
+
+    def look(number: int) -> None:
+        store = Store(top / "store", durable=False)
+        assert damage(store) == []
+        assert store.holds(store.read_manifest(keep.digest))
+        if number % 20 == 0:
+            collect.collect(store)
+            assert check(store) == []
+            assert [folder.base32 for folder in artifacts.folders(store)] == [keep.digest.base32]
+
+    assert in_each(disk, disk.states(SEED, 200), look) > 50
