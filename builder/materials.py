@@ -11,6 +11,7 @@ from urllib.parse import quote
 from builder import steps
 from store.action import Action
 from store.digest import Digest
+from store.errors import Error
 from store.graph import Graph, Step
 from store.manifest import File
 from store.origins import Origin
@@ -82,8 +83,18 @@ class Build:
         return next((row for row in self.steps if row[0].kind in kinds), None)
 
 
+class NotKnown(Error):
+    """The store has an artifact, and does not know what it was built from."""
+
+    def __init__(self, artifact: Digest) -> None:
+        super().__init__(
+            f"this store does not know what {artifact.short} was built from",
+            hint="It was pulled. `builder build --from REMOTE RECIPE` brings what leads to it; who built it can tell too.",
+        )
+
+
 def build_of(store: Store, graph: Graph, artifact: Digest) -> Build:
-    """How ``artifact`` was built, by the newest steps that lead to it."""
+    """How ``artifact`` was built, by the newest steps that lead to it. Raises NotKnown."""
     rows: list[tuple[Step, Result, Action]] = []
     for step in graph.built_from(artifact):
         result = store.read_result(step.action)
@@ -93,6 +104,8 @@ def build_of(store: Store, graph: Graph, artifact: Digest) -> Build:
     architectures = _architectures(store, graph, made)
     leaves = {(label, tree) for step, _, _ in rows for label, tree in step.inputs if not graph.makers(tree)}
     leaves -= {(label, tree) for label, tree in leaves if tree == steps.skeleton()[0].digest}
+    if not rows or any(not graph.gave(tree) and not store.manifest_path(tree).exists() for _, tree in leaves):
+        raise NotKnown(artifact)
     found = [_material(store, graph, label, tree, architectures) for label, tree in leaves]
     return Build(tuple(rows), tuple(sorted(found, key=lambda m: (m.name, m.version, m.label, m.tree.raw))))
 

@@ -12,7 +12,7 @@ from store.graph import Step
 from store.index import Holder, Index
 from store.manifest import File, Manifest, follow
 
-How: TypeAlias = Literal["imported", "built", "changed"]
+How: TypeAlias = Literal["imported", "built", "changed", "unknown"]
 
 
 # The fewest digits of a digest that are taken for one.
@@ -33,8 +33,9 @@ class Origin:
     """Where a file of an artifact came from.
 
     ``source`` is a label: of the package or source that brought these bytes ("imported"), of the step that made them out of
-    other files ("built"), or of the package whose file was rewritten ("changed"). ``chain`` are the steps,
-    from the one that gave the artifact to the one that is the source.
+    other files ("built"), or of the package whose file was rewritten ("changed"). "unknown": the artifact was pulled, and this
+    store does not know the trees that it was made of. ``chain`` are the steps, from the one that gave the artifact to the
+    one that is the source.
     """
 
     path: bytes
@@ -228,7 +229,13 @@ class _Search:
                 way, leaf = self.walk(*before)
                 chain = [*chain, *way]
                 how = "changed" if leaf else "built"
+            elif any(not self.index.store.manifest_path(tree).exists() for tree in self.parts(artifact)):
+                how = "unknown"
         return Origin(path, file, how, chain[-1].label, tuple(chain))
+
+    def parts(self, tree: Digest) -> list[Digest]:
+        """What the steps read that gave ``tree``."""
+        return [digest for step in self.makers(tree) for _, digest in step.inputs]
 
     def before(self, tree: Digest, path: bytes, file: File) -> tuple[Digest, bytes, File] | None:
         """The file that was at ``path`` before the step that gave ``tree`` rewrote it, or of its name and size elsewhere."""

@@ -69,6 +69,10 @@ def test_a_program_travels(anna: User, bert: User, tmp_path: Path) -> None:
     said = subprocess.run([place / "bin/jq", "-n", "1+1"], capture_output=True, text=True, check=True, env={})
     assert said.stdout == "2\n"
     bert("check")
+    # What it was made of did not come along, and nothing is made up.
+    assert {row["how"] for row in json.loads(bert("tree", place, "--json").stdout)["files"]} == {"unknown"}
+    for paper in ("sbom", "provenance"):
+        assert "does not know what" in bert(paper, place, status=1).stderr
     # Other ways to say it.
     for name in ("jq-1.7.1", place.name):
         assert bert("pull", "shelf", name, cwd=tmp_path).stdout.strip() == str(place)
