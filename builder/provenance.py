@@ -6,11 +6,9 @@ import datetime
 import hashlib
 from typing import Any
 
-from builder.materials import Build, Material
+from builder.materials import Build, Material, NotKnown
 from store.action import Action
 from store.codec import Value
-from store.digest import Digest
-from store.errors import Error
 from store.graph import Step
 from store.manifest import Manifest
 
@@ -19,23 +17,12 @@ PREDICATE = "https://slsa.dev/provenance/v1"
 BUILDER = "urn:builder:builder"
 
 
-class NoBuild(Error):
-    """An artifact of which the store has no result that says how it was built."""
-
-    def __init__(self, artifact: Digest) -> None:
-        super().__init__(
-            f"nothing in the store says how {artifact.short} was built",
-            hint="Its results are gone, or it came from elsewhere without them. Building its recipe makes them.",
-        )
-        self.artifact = artifact
-
-
 def statement(build: Build, name: str, artifact: Manifest) -> dict[str, Any]:
-    """The provenance of ``artifact``, whose folder is called ``name``. Raises NoBuild."""
+    """The provenance of ``artifact``, whose folder is called ``name``. Raises NotKnown."""
     packed, made = build.of("pack", "select"), build.of("build", "adopt", "select")
     made = made or packed
     if made is None:
-        raise NoBuild(artifact.digest)
+        raise NotKnown(artifact.digest)
     last = packed or made
     step, result, action = made
     return {

@@ -375,7 +375,7 @@ def test_provenance_of_what_came_without_a_past(tmp_path: Path) -> None:
         batch.add_manifest(pulled)
     artifacts.check_out(world.store, pulled, name="pulled", version="1")
     command = Builder(world.store.root, environment(world.store.root))
-    assert "nothing in the store says how" in command("provenance", "pulled", status=1).stderr
+    assert "this store does not know what" in command("provenance", "pulled", status=1).stderr
     text = command("sbom", "pulled", "--files").stdout
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     assert [row["name"] for row in json.loads(text)["components"]] == ["bin/x"]
