@@ -375,10 +375,9 @@ def test_provenance_of_what_came_without_a_past(tmp_path: Path) -> None:
         batch.add_manifest(pulled)
     artifacts.check_out(world.store, pulled, name="pulled", version="1")
     command = Builder(world.store.root, environment(world.store.root))
-    assert "this store does not know what" in command("provenance", "pulled", status=1).stderr
-    text = command("sbom", "pulled", "--files").stdout
-    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
-    assert [row["name"] for row in json.loads(text)["components"]] == ["bin/x"]
+    # A list of materials that has none would look like one that is complete.
+    for paper in ("provenance", "sbom"):
+        assert "this store does not know what" in command(paper, "pulled", status=1).stderr
     assert command("graph", "pulled").stdout.startswith("pulled 1")
 
 
