@@ -1,0 +1,73 @@
+"""Install recipes or artifacts for this user: programs into ~/.local/bin, and what belongs to them where desktops look.
+
+Each install makes a generation of the profile, and switches to it at once; `builder rollback` goes back. Manual pages,
+completions, desktop files and icons go to $XDG_DATA_HOME. All are links, and nothing that is there is replaced. What has the
+same name is replaced by what is installed now. What is installed is never collected.
+
+Where two packages have the same file, --prefer NAME says whose files are taken, from now on.
+
+A TARGET that ends in .py is a recipe file, which is built first. Others are artifacts: a result link, a folder of the store,
+the start of a digest (b3:...), or a name.
+
+examples:
+  builder install recipes/jq.py          then: jq --version, and man jq
+  builder install result hello
+  builder install recipes/busybox.py --prefer coreutils
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from builder.commands import Context
+from store.store import Store
+
+# As typing has it: what a profile is takes a while to load, and help should not wait for it.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from builder.generation import Package
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's words."""
+    parser.add_argument("targets", nargs="+", metavar="TARGET", help="a recipe file, or an artifact")
+    parser.add_argument(
+        "--prefer", action="append", default=[], metavar="NAME", help="the package whose files win over those of others"
+    )
+    parser.add_argument("--json", action="store_true", help="print what changed as JSON")
+
+
+def run(options: argparse.Namespace, context: Context) -> int:
+    """Build what has to be built, and switch."""
+    from builder import generation
+    from builder.commands import profiles
+
+    store = context.store()
+    profile = profiles.profile_of(context)
+    with store.in_use():
+        fresh = {one.name: one for one in _packages(store, context, options.targets)}
+        with profile.changing():
+            old = profile.current()
+            packages = {**({one.name: one for one in old.packages} if old else {}), **fresh}
+            for name in options.prefer:
+                if name not in packages:
+                    raise profiles.NotInstalled(name)
+            prefer = [*options.prefer, *(old.prefer if old else ())]
+            every = list(packages.values())
+            new = profile.install(store, every, list(dict.fromkeys(prefer)), by="install " + " ".join(fresh))
+            profiles.mind_path(profile, context, new)
+    profiles.report(new, generation.changes(old, every), as_json=options.json)
+    return 0
+
+
+def _packages(store: Store, context: Context, targets: list[str]) -> list[Package]:
+    from builder.commands import profiles
+    from builder.generation import Package
+    from store.resolve import resolve
+
+    found = profiles.build(store, context, [word for word in targets if word.endswith(".py")])
+    for word in targets:
+        if not word.endswith(".py"):
+            one = resolve(store, word)
+            found.append(Package(one.folder.name, one.folder.version, one.digest, str(one.folder), None))
+    return found
