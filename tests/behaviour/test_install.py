@@ -273,8 +273,7 @@ main(["install", {second!r}])
         done = subprocess.run(command, env=dict(user.builder.environment), capture_output=True, text=True, check=False)
         said = user.started("one")
         seen.add(said)
-        now = user.json("list")["packages"][0]["version"]
-        assert said == f"one {now}\n"
+        now = said.split()[1]
         if done.returncode == 0:
             break
         assert done.returncode == -signal.SIGKILL, done.stderr
@@ -292,6 +291,17 @@ def test_who_has_no_such_path_is_told_once(user: User) -> None:
     user.builder = replace(user.builder, environment={**user.builder.environment, "PATH": "/usr/bin:/bin"})
     assert f"{user.home}/.local/bin is not on PATH" in user("install", "one").stderr
     assert user("install", "two").stderr == ""
+
+
+def test_installs_at_once_all_count(user: User) -> None:
+    names = [f"p{number}" for number in range(4)]
+    for name in names:
+        put(Store(user.builder.store), name, {f"bin/{name}": b"#!/bin/sh\n"})
+    for process in [user.builder.start("install", name) for name in names]:
+        _, said = process.communicate()
+        assert process.returncode == 0, said
+    assert [row["name"] for row in user.json("list")["packages"]] == names
+    assert user.links() == {f".local/bin/{name}" for name in names}
 
 
 def test_another_store_is_told(user: User, tmp_path: Path) -> None:
