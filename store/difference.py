@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from store.digest import Digest
 from store.index import Index
 from store.manifest import Directory, Manifest, Node, order
-from store.origins import origins_of
+from store.origins import sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def difference(index: Index, before: Digest, after: Digest) -> Difference:
         sum(size for blob, size in blobs[0].items() if blob in blobs[1]),
         sum(size for blob, size in blobs[0].items() if blob not in blobs[1]),
         sum(size for blob, size in blobs[1].items() if blob not in blobs[0]),
-        *(frozenset(origin.source for origin in found) for found in origins_of(index, (before, after))),
+        *sources(index, (before, after)),
     )
 
 

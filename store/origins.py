@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -79,14 +79,13 @@ class NotHeld(Error):
 
 def origins(index: Index, artifact: Digest) -> list[Origin]:
     """Where every file of ``artifact`` came from, in the order of its manifest. Raises MissingManifest."""
-    (found,) = origins_of(index, [artifact])
-    return found
+    return _Search(index).origins(artifact)
 
 
-def origins_of(index: Index, artifacts: Iterable[Digest]) -> list[list[Origin]]:
-    """The same of several artifacts, which costs less than one by one: they have much in common."""
+def sources(index: Index, artifacts: Iterable[Digest]) -> list[frozenset[str]]:
+    """The labels of what the files of each artifact came from. Raises MissingManifest."""
     search = _Search(index)
-    return [search.origins(artifact) for artifact in artifacts]
+    return [frozenset(search.labels(artifact)) for artifact in artifacts]
 
 
 def searched(index: Index, what: str) -> list[Found]:
@@ -184,25 +183,41 @@ class _Search:
         return self.holding[blob]
 
     def origins(self, artifact: Digest) -> list[Origin]:
-        manifest = self.manifest(artifact)
-        # All at once what ``sources`` would ask of each file.
-        self.holding.update((node.blob, {}) for _, node in manifest.files)
+        self.look_up(artifact)
+        return [self.origin(artifact, path, node) for path, node in self.manifest(artifact).files]
+
+    def labels(self, artifact: Digest) -> Iterator[str]:
+        """The sources of its files. Of those that came from outside, no tree between has to be looked into."""
+        self.look_up(artifact)
+        behind = {tree for step in self.graph.built_from(artifact) for _, tree in step.inputs}
+        for path, node in self.manifest(artifact).files:
+            yield self.imported(path, node.blob, node.size, behind) or self.origin(artifact, path, node).source
+
+    def look_up(self, artifact: Digest) -> None:
+        """All at once what ``sources`` would ask of each file."""
+        self.holding.update((node.blob, {}) for _, node in self.manifest(artifact).files)
         for holder in self.index.sources_of(artifact):
             self.holding[holder.blob].setdefault(holder.tree, []).append(holder.path)
-        return [self.origin(artifact, path, node) for path, node in manifest.files]
+
+    def imported(self, path: bytes, blob: Digest, size: int, behind: Container[Digest]) -> str | None:
+        """The label of what brought a file from outside, of the trees ``behind`` its artifact. None: it did not come so."""
+        name = path.rpartition(b"/")[2]
+        labels = []
+        for tree, paths in self.sources(blob).items():
+            source = self.graph.source(tree) if tree in behind else None
+            alike = any(one.rpartition(b"/")[2] == name for one in paths)
+            # All empty files are alike: such a one says nothing.
+            if source is not None and (alike or size):
+                labels.append((not alike, source.label))
+        return min(labels)[1] if labels else None
 
     def found(self, holder: Holder) -> Found:
-        """Where what an artifact has came from: if from outside, the index alone tells it."""
-        name = holder.path.rpartition(b"/")[2]
-        labels = []
-        for tree, paths in self.sources(holder.blob).items():
-            alike = any(path.rpartition(b"/")[2] == name for path in paths)
-            source = self.graph.source(tree)
-            # All empty files are alike: such a one says nothing.
-            if source is not None and (alike or holder.size) and holder.tree in self.came_of(tree):
-                labels.append((not alike, source.label))
-        if labels:
-            return Found(holder.tree, holder.path, holder.blob, holder.size, "imported", min(labels)[1])
+        """Where what an artifact has came from."""
+        # Many artifacts may have it, and few packages: so it is asked what came of these.
+        behind = [tree for tree in self.sources(holder.blob) if holder.tree in self.came_of(tree)]
+        label = self.imported(holder.path, holder.blob, holder.size, behind)
+        if label is not None:
+            return Found(holder.tree, holder.path, holder.blob, holder.size, "imported", label)
         manifest = self.manifest(holder.tree)
         real = follow(manifest, holder.path)
         node = None if real is None else manifest.get(real)
