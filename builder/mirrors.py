@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from builder.deb822 import BadParagraph, paragraphs
@@ -167,14 +168,19 @@ def _folder(path: Path, ending: str) -> list[Path]:
 # -- the user's file --
 
 
-def _user(path: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
+def read_table(path: Path) -> dict[str, Any]:
+    """The user's configuration file, empty if it is not there. Raises BadConfiguration."""
     try:
         with open(path, "rb") as file:
-            table = tomllib.loads(file.read(MAX_FILE).decode())
+            return tomllib.loads(file.read(MAX_FILE).decode())
     except FileNotFoundError:
-        return {}, {}
+        return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadConfiguration(path, str(error)) from None
+
+
+def _user(path: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
+    table = read_table(path)
     mirrors, proxies = table.get("mirrors", {}), table.get("proxies", {})
     if not isinstance(mirrors, dict) or not isinstance(proxies, dict):
         raise BadConfiguration(path, "mirrors and proxies are tables")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from builder.recipe import HOST
 from launcher import machines
-from store import graph
+from store import graph, signatures
 from store.action import Action
 from store.artifacts import Folder
 from store.digest import Digest
+from store.graph import Graph
 from store.manifest import Manifest
 from store.push import Load
 from store.remote import NO_VERSION
@@ -37,13 +38,13 @@ def platform_of(artifact: Manifest) -> str:
     return HOST
 
 
-def share(store: Store, artifact: Named) -> Share:
+def share(store: Store, known: Graph, artifact: Named) -> Share:
     """All that another builder has to know to take ``artifact`` for what its recipe gives. Raises MissingManifest.
 
-    Not how a system's root is made of its packages: that the root has this digest is enough.
+    ``known`` has the store's steps. Not how a system's root is made of its packages: that the root has this digest is enough.
     """
     platform = platform_of(store.read_manifest(artifact.digest))
-    _, way = graph.Graph(graph.steps(store)).behind([artifact.digest], through=lambda step: step.kind != "root")
+    _, way = known.behind([artifact.digest], through=lambda step: step.kind != "root")
     statements: list[Statement] = []
     pointers: list[Statement] = []
     outputs: list[tuple[Folder, Digest]] = []
@@ -63,35 +64,29 @@ def share(store: Store, artifact: Named) -> Share:
     return Share(tuple(statements), tuple(pointers), tuple(outputs))
 
 
-def load(
-    store: Store, artifacts: Sequence[Named], *, key: SecretKey | None, others: Iterable[Signed] = (), with_outputs: bool = True
-) -> Load:
-    """What to push for ``artifacts``: results are signed with ``key``, and without one left out.
+def load(store: Store, artifacts: Sequence[Named], *, key: SecretKey | None, with_outputs: bool = True) -> Load:
+    """What to push for ``artifacts``: results are signed with ``key``, and without one not.
 
-    ``others`` are signatures of other keys, which go along where they are of the same results.
+    Signatures of other keys that the store has of the same results go along.
     """
+    known = Graph(graph.steps(store))
     trees: dict[Digest, Folder] = {item.digest: item.folder for item in artifacts}
     signed: dict[tuple[Digest, str], Signed] = {}
     pointers: dict[tuple[Digest, str], Signed] = {}
-    said: dict[Digest, Statement] = {}
     for item in artifacts:
-        shared = share(store, item)
+        shared = share(store, known, item)
         for statement in shared.statements:
-            said[statement.result.action] = statement
+            every = [
+                one for one in signatures.of_action(store, statement.result.action) if one.statement.says == statement.says
+            ]
             if key is not None:
-                mine = key.sign(statement)
-                signed[statement.result.action, mine.signer] = mine
-                if statement in shared.pointers:
-                    pointers[statement.result.action, mine.signer] = mine
+                every.append(key.sign(statement))  # the last one of a key counts
+            by_key = {(statement.result.action, one.signer): one for one in every}
+            signed |= by_key
+            if statement in shared.pointers:
+                pointers |= by_key
         if with_outputs:
             trees |= {tree: folder for folder, tree in shared.outputs if tree not in trees and _held(store, tree)}
-    for other in others:
-        statement = other.statement
-        ours = said.get(statement.result.action)
-        if ours is not None and ours.says == statement.says:
-            signed.setdefault((statement.result.action, other.signer), other)
-            if statement.result.output in trees and Action.decode(statement.result.record).kind == "pack":
-                pointers.setdefault((statement.result.action, other.signer), other)
     needed = {signature.statement.result.output for signature in signed.values()}
     return Load(
         trees=[(folder, tree) for tree, folder in trees.items()],

@@ -18,14 +18,13 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qsl, unquote, urlencode, urljoin, urlsplit
+from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
 import urllib3
 from urllib3.exceptions import HTTPError, SSLError
 
 from builder import oci, tls
-from builder.fetch import reason
+from builder.fetch import pool, reason
 from builder.logins import Login
 from builder.oci import Blob, Image
 from store.errors import Error
@@ -376,7 +375,9 @@ class _Registry:
         safe = parts.scheme == "https"
         with self._lock:
             if (proxy, safe) not in self._pools:
-                self._pools[proxy, safe] = _new_pool(proxy, safe=safe)
+                self._pools[proxy, safe] = pool(
+                    proxy, tls.context() if safe or proxy.startswith("https:") else None, connections=JOBS
+                )
             return self._pools[proxy, safe]
 
     # -- logging in --
@@ -427,18 +428,6 @@ class _Registry:
             case {"token": str(token)} | {"access_token": str(token)} if status == 200 and token.isprintable():
                 return token
         raise NotAllowed(self._to.host, what, f"HTTP {status} of {parts.netloc}{_words(said)}", known=self._login is not None)
-
-
-def _new_pool(proxy: str, *, safe: bool) -> urllib3.PoolManager:
-    options: dict[str, Any] = {"maxsize": JOBS}
-    if safe or proxy.startswith("https:"):
-        options["ssl_context"] = tls.context()
-    if not proxy:
-        return urllib3.PoolManager(**options)
-    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    login, _, host = parts.netloc.rpartition("@")
-    headers = urllib3.make_headers(proxy_basic_auth=unquote(login)) if login else {}
-    return urllib3.ProxyManager(parts._replace(netloc=host).geturl(), proxy_headers=headers, **options)
 
 
 def _basic(login: Login) -> str:

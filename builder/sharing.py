@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,13 +128,7 @@ class Sharing:
     def trust_policy(self) -> Trust:
         """Whom to believe: the trusted keys, and ``sigs-needed`` of the configuration. Raises BadConfiguration."""
         path = self.folder / "config.toml"
-        try:
-            table = tomllib.loads(path.read_bytes()[: 1 << 20].decode())
-        except FileNotFoundError:
-            table = {}
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise BadConfiguration(path, str(error)) from None
-        section = table.get("trust", {})
+        section = mirrors.read_table(path).get("trust", {})
         needed = section.get("sigs-needed", 1) if isinstance(section, dict) else 0
         if type(needed) is not int or needed < 1:
             raise BadConfiguration(path, "trust.sigs-needed is not a number above 0")

@@ -45,6 +45,11 @@ def read_step(path: str) -> Step:
         result = Result.unseal(file.read())
     if result.action.hex != os.path.basename(path):
         raise BadRecord("result", "it is the result of another action than its name says")
+    return step_of(result)
+
+
+def step_of(result: Result) -> Step:
+    """The step of a result. Raises BadRecord when its action cannot be read."""
     action = Action.decode(result.record)
     return Step(result.action, action.kind, result.label, result.output, result.started, action.inputs)
 

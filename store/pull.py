@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from store import artifacts, parcels, remote
+from store.artifacts import Folder
 from store.batch import Batch, WrongBytes
 from store.codec import BadRecord
 from store.digest import Digest
@@ -45,7 +46,7 @@ def waybill(place: Remote, base32: str) -> Waybill:
         raise NotThere(place.name, f"the artifact {base32}")
     try:
         bill = Waybill.decode(data)
-        remote.folder_of(bill.name, bill.version, bill.manifest.digest)
+        Folder.of(bill.manifest.digest, bill.name, bill.version)  # or nothing can be called so
     except Error as error:
         raise Lying(place.name, f"the waybill {base32}", error.message) from None
     if bill.manifest.digest.base32 != base32:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from store.artifacts import Folder
 from store.digest import Digest
 from store.errors import Error
 
@@ -112,8 +111,3 @@ def result_key(action: Digest, signer: str) -> str:
 def name_key(name: str, platform: str, version: str | None, signer: str) -> str:
     """Where the newest result of a name and version is that ``signer`` signed; without ``version``, of the name."""
     return f"{NAMES}{name}/{platform}/{version or NEWEST}/{signer}"
-
-
-def folder_of(name: str, version: str, tree: Digest) -> Folder:
-    """The folder of what came under ``name`` and ``version``. Raises BadName."""
-    return Folder.of(tree, name, version)

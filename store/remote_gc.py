@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from store import codec, pull, push, remote
 from store.digest import Digest
 from store.errors import Error
+from store.graph import Graph, Step, step_of
 from store.parcels import MAX_OBJECT, Condemned, Inventory, Waybill
 from store.remote import Lying, NotThere, Object, Remote, RemoteError
 from store.result import Result
@@ -71,7 +72,8 @@ class _Collection:
 
             kept, old = self.newest(bills, waybills, signed.values())
             living = {bill.manifest.digest for key, bill in bills.items() if key in kept}
-            trees, actions = _behind(living, signed.values())
+            trees, way = _SignedGraph(signed.values()).behind(living)
+            actions = {step.action for step in way}
             # Results first, then trees, then parcels: what is left is whole at any moment.
             dead_names = [key for key, one in pointers.items() if one.statement.result.output not in living]
             fresh = now - self.grace
@@ -171,22 +173,14 @@ class _Collection:
         self.remove([item.key for item in items])
 
 
-def _behind(living: set[Digest], signed: Iterable[Signed]) -> tuple[set[Digest], set[Digest]]:
-    """The trees that ``living`` ones were made of, and the actions on the way: as in a store."""
-    from store.action import Action
+class _SignedGraph(Graph):
+    """The graph of signed results. Only what is walked to has to be readable: anybody may have put more there."""
 
-    by_output: dict[Digest, list[Result]] = {}
-    for one in signed:
-        by_output.setdefault(one.statement.result.output, []).append(one.statement.result)
-    trees: set[Digest] = set()
-    actions: set[Digest] = set()
-    waiting = list(living)
-    while waiting:
-        tree = waiting.pop()
-        if tree in trees:
-            continue
-        trees.add(tree)
-        for result in by_output.get(tree, []):
-            actions.add(result.action)
-            waiting += [digest for _, digest in Action.decode(result.record).inputs]
-    return trees, actions
+    def __init__(self, signed: Iterable[Signed]) -> None:
+        super().__init__(())
+        self._results: dict[Digest, list[Result]] = {}
+        for one in signed:
+            self._results.setdefault(one.statement.result.output, []).append(one.statement.result)
+
+    def gave(self, tree: Digest) -> list[Step]:
+        return [step_of(result) for result in self._results.get(tree, [])]

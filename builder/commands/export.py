@@ -36,7 +36,6 @@ def run(options: argparse.Namespace, context: Context) -> int:
     import gc
 
     from builder import export, show
-    from builder.commands.common import cores
     from store.errors import Error
     from store.resolve import resolve
 
@@ -51,17 +50,7 @@ def run(options: argparse.Namespace, context: Context) -> int:
         tree = store.read_manifest(named.digest)
         name, version = named.folder.name, named.folder.version
         with progress.task("export", f"{name} {version} as {kind}", total=tree.size) as task:
-            job = export.Export(
-                store,
-                tree,
-                name,
-                version,
-                threads=cores(),
-                entrypoint=options.entrypoint,
-                labels=tuple(options.label),
-                report=task.advance,
-            )
-            done = export.write(job, kind, path)
+            done = export.write(image.job_of(options, store, named, tree, task.advance), kind, path)
     if options.json:
         say_json(
             {

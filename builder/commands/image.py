@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from builder.commands import Context, say, say_json
 from store.errors import Error
+
+if TYPE_CHECKING:
+    from builder.export import Export
+    from store.manifest import Manifest
+    from store.resolve import Named
+    from store.store import Store
 
 # As builder.registry has them, which takes long to import.
 SCHEMES = ("oci://", "oci+http://")
@@ -29,12 +37,28 @@ def _label(text: str) -> tuple[str, str]:
     return key, value
 
 
+def job_of(options: argparse.Namespace, store: Store, named: Named, tree: Manifest, report: Callable[[int], None]) -> Export:
+    """What is to be exported of ``named``, whose tree is ``tree``, as ``arguments`` let it be said."""
+    from builder.commands.common import cores
+    from builder.export import Export
+
+    return Export(
+        store,
+        tree,
+        named.folder.name,
+        named.folder.version,
+        threads=cores(),
+        entrypoint=options.entrypoint,
+        labels=tuple(options.label),
+        report=report,
+    )
+
+
 def push(options: argparse.Namespace, context: Context) -> int:
     """Push an artifact as an image, and say what it is called there."""
     import gc
 
     from builder import export, logins, mirrors, oci, registry, show
-    from builder.commands.common import cores
     from store.resolve import resolve
 
     gc.enable()
@@ -51,17 +75,7 @@ def push(options: argparse.Namespace, context: Context) -> int:
         name, version = named.folder.name, named.folder.version
         tree = store.read_manifest(named.digest)
         with progress.task("export", f"{name} {version} as oci", total=tree.size) as task:
-            job = export.Export(
-                store,
-                tree,
-                name,
-                version,
-                threads=cores(),
-                entrypoint=options.entrypoint,
-                labels=tuple(options.label),
-                report=task.advance,
-            )
-            image = export.write_image(job, folder / "image")
+            image = export.write_image(job_of(options, store, named, tree, task.advance), folder / "image")
         reference = reference if reference.tag else reference.tagged(oci.tag(version))
         with progress.task("push", f"{name} {version} to {reference}", total=sum(blob.size for blob in image.parts)) as task:
             done = registry.push(

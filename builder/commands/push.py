@@ -46,7 +46,7 @@ def run(options: argparse.Namespace, context: Context) -> int:
     import gc
 
     from builder import publish, show
-    from store import graph, push, resolve, signatures
+    from store import push, resolve
 
     gc.enable()
     sharing = context.sharing()
@@ -60,8 +60,7 @@ def run(options: argparse.Namespace, context: Context) -> int:
     store = context.store()
     with store.in_use(), show.progress(verbose=False) as progress:
         found = [resolve.resolve(store, spec) for spec in options.artifacts]
-        others = [signed for step in graph.steps(store) for signed in signatures.of_action(store, step.action)]
-        load = publish.load(store, found, key=key, others=others, with_outputs=not options.no_outputs)
+        load = publish.load(store, found, key=key, with_outputs=not options.no_outputs)
         names = ", ".join(f"{item.folder.name} {item.folder.version}" for item in found)
         with progress.task("push", f"{names} to {place.name}") as task:
             done = push.push(store, place, load, again=options.again, report=task.advance)

@@ -25,7 +25,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, context: Context) -> int:
     """Sign, keep the signatures in the store, and say of what."""
     from builder import publish
-    from store import resolve
+    from store import graph, resolve
     from store.errors import Error
 
     key = context.sharing().secret(options.key)
@@ -34,9 +34,10 @@ def run(options: argparse.Namespace, context: Context) -> int:
     store = context.store()
     rows = []
     with store.in_use():
+        known = graph.Graph(graph.steps(store))
         for spec in options.artifacts:
             item = resolve.resolve(store, spec)
-            shared = publish.share(store, item)
+            shared = publish.share(store, known, item)
             if not shared.pointers:
                 raise Error(
                     f"no result of this store gives the artifact {item.digest.short}",
