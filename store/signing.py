@@ -137,10 +137,9 @@ class Statement:
     size: int
 
     def __post_init__(self) -> None:
-        if Folder.parse(str(Folder.of(self.result.output, self.name, self.version))) is None or not _PLATFORM.match(
-            self.platform
-        ):
-            raise BadRecord("statement", "a name, version or platform that nothing has")
+        Folder.of(self.result.output, self.name, self.version)  # raises BadName
+        if not _PLATFORM.match(self.platform):
+            raise BadRecord("statement", "a platform that nothing has")
 
     def encode(self) -> bytes:
         """The canonical bytes: ``[1, "statement", result, name, version, platform, size]``."""
