@@ -62,13 +62,26 @@ def environment(store: Path) -> dict[str, str]:
     return {**os.environ, "BUILDER_STORE": str(store), "PYTHONPATH": str(ROOT)}
 
 
+SHARED = Path(os.environ.get("BUILDER_TEST_STORE") or Path.home() / ".cache" / "builder-tests" / "store")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Gives the files of the shared store their modes again: what keeps a cache between two runs may have lost them."""
+    if hasattr(session.config, "workerinput"):  # once, not in each of the processes
+        return
+    for kind in ("blobs", "manifests", "results", "signatures"):
+        for folder, _, names in os.walk(SHARED / kind):
+            for name in names:
+                path, mode = os.path.join(folder, name), 0o555 if name.endswith(".x") else 0o444
+                if os.lstat(path).st_mode & 0o777 != mode:
+                    os.chmod(path, mode)
+
+
 @pytest.fixture(scope="session")
 def shared_store() -> Path:
     """A store that lasts from run to run, so that packages are fetched once. Tests may add to it, and collect nothing."""
-    place = os.environ.get("BUILDER_TEST_STORE") or Path.home() / ".cache" / "builder-tests" / "store"
-    path = Path(place)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+    SHARED.parent.mkdir(parents=True, exist_ok=True)
+    return SHARED
 
 
 @pytest.fixture(scope="session")

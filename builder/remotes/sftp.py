@@ -32,7 +32,20 @@ class _Line:
 
     def __init__(self, ours: socket.socket, process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
         self._socket, self._process, self._said = ours, process, said
-        self.send, self.recv = ours.send, ours.recv
+        self._dead = False
+        self.recv = ours.recv
+
+    def send(self, data: bytes) -> int:
+        """As a socket's, but for errors: the library asks for what is next in a thread, which nobody catches them in.
+
+        Nothing is sent after one; who waits for the answer is told then, by ``recv``.
+        """
+        if not self._dead:
+            try:
+                return self._socket.send(data)
+            except OSError:
+                self._dead = True
+        return len(data)
 
     def wait_at_most(self, seconds: float) -> None:
         self._socket.settimeout(seconds)
