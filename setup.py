@@ -1,4 +1,5 @@
-"""Compile the launchers' machine code (launcher/stub/*.c) when the package is built.
+"""Compile the launchers' machine code (launcher/stub/*.c) and the program in front of one-file exports (launcher/run/*.zig)
+when the package is built.
 
 Everything else about the package is in pyproject.toml. The compiler is the one that the ``ziglang`` wheel brings, in the
 version that pyproject.toml pins, and it cross-compiles: the same bytes come out on every machine.
@@ -17,6 +18,7 @@ from setuptools import Command, setup
 from setuptools.command.build import build
 
 SOURCES = "launcher/stub"
+RUN = "launcher/run"
 FOLDER = "launcher/stubs"
 # The kinds of machine code: the source of each, and whether it sets variables that the environment lacks.
 KINDS = {"graft": ("graft.c", 0), "defaults": ("graft.c", 1), "script": ("script.c", 1), "apart": ("apart.c", 0)}
@@ -26,6 +28,8 @@ MACHINES = {
     # The smallest model: addresses are told from the instruction alone, and not from its page.
     "aarch64": ("aarch64-freestanding-none", "-mgeneral-regs-only", "-mcmodel=tiny", "-mno-outline-atomics"),
 }
+# Not for the newest CPUs of a kind, but for all. With its own checks: what they cost is little beside decompression.
+RUN_FLAGS = ("-OReleaseSafe", "-fstrip", "-fno-unwind-tables", "-mcpu=baseline")
 FLAGS = (
     "-std=c11", "-Oz", "-g0", "-Wall", "-Wextra", "-Wno-parentheses", "-Werror", "-fPIC", "-ffreestanding", "-fno-builtin",
     "-fno-stack-protector", "-fno-asynchronous-unwind-tables", "-fno-sanitize=all", "-fno-strict-aliasing",
@@ -55,6 +59,17 @@ def compile_stub(kind: str, machine: str) -> bytes:
             return only_section(file.read())
 
 
+def compile_run(machine: str) -> bytes:
+    """The program that one-file exports begin with: static, at a fixed address."""
+    with tempfile.TemporaryDirectory(prefix="builder-run-") as folder:
+        output = os.path.join(folder, "run")
+        target = ("-target", f"{machine}-linux-none", "--cache-dir", folder, "--global-cache-dir", folder)
+        command = [sys.executable, "-m", "ziglang", "build-exe", *RUN_FLAGS, *target, f"-femit-bin={output}", f"{RUN}/main.zig"]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+        with open(output, "rb") as file:
+            return file.read()
+
+
 def only_section(elf: bytes) -> bytes:
     """The bytes of the only section that takes memory. Anything else would be missing from the launcher."""
     start, size, count = struct.unpack_from("<40xQ10xHH", elf)
@@ -69,7 +84,7 @@ def only_section(elf: bytes) -> bytes:
 
 
 class BuildStubs(Command):
-    """Compile launcher/stub into launcher/stubs, in the build folder or, for an editable install, in the source tree."""
+    """Compile launcher/stub and launcher/run into launcher/stubs, in the build folder or, for an editable install, in the source tree."""
 
     description = "compile the launchers' machine code"
     user_options: ClassVar[list[tuple[str, str, str]]] = [("build-lib=", "d", "where the package is built")]
@@ -90,7 +105,7 @@ class BuildStubs(Command):
         for path in self.get_outputs():
             kind, machine = os.path.basename(path).removesuffix(".bin").split("-")
             self.mkpath(os.path.dirname(path))
-            data = compile_stub(kind, machine)
+            data = compile_run(machine) if kind == "run" else compile_stub(kind, machine)
             with open(path, "wb") as file:
                 file.write(data)
 
@@ -98,7 +113,7 @@ class BuildStubs(Command):
         """The files that run() writes (setuptools' SubCommand protocol, as are the next two)."""
         assert self.build_lib is not None
         top = "" if self.editable_mode else self.build_lib
-        return [os.path.join(top, FOLDER, f"{kind}-{machine}.bin") for machine in MACHINES for kind in KINDS]
+        return [os.path.join(top, FOLDER, f"{kind}-{machine}.bin") for machine in MACHINES for kind in (*KINDS, "run")]
 
     def get_output_mapping(self) -> dict[str, str]:
         """Output files that are copies of source files: none."""
@@ -106,7 +121,7 @@ class BuildStubs(Command):
 
     def get_source_files(self) -> list[str]:
         """What a source distribution has to hold."""
-        return [f"{SOURCES}/{name}" for name in sorted(os.listdir(SOURCES))]
+        return [f"{folder}/{name}" for folder in (SOURCES, RUN) for name in sorted(os.listdir(folder))]
 
 
 class Build(build):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from builder import oci, tarball
+from builder import oci, onefile, programs, tarball
 from store import files, trees
 from store.batch import CHUNK
 from store.digest import Digest
@@ -45,7 +45,10 @@ class NoFormat(Error):
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """What is exported, and how. ``entrypoint`` and ``labels`` are an image's; ``report`` is told of bytes as they are read."""
+    """What is exported, and how.
+
+    ``entrypoint`` is an image's or one file's, ``labels`` are an image's; ``report`` is told of bytes as they are read.
+    """
 
     store: Store
     artifact: Manifest
@@ -164,6 +167,19 @@ def _write_oci(export: Export, place: Path) -> str:
     return image.manifest.digest
 
 
+def _write_run(export: Export, place: Path) -> None:
+    every = tuple(programs.names(export.artifact))
+    about = onefile.About(
+        export.artifact,
+        export.name,
+        export.version,
+        programs.machine(export.artifact, export.head),
+        every,
+        programs.main(every, export.name, export.entrypoint),
+    )
+    onefile.write(about, export.contents, export.head, place, threads=export.threads)
+
+
 def write_image(export: Export, layout: Path) -> oci.Image:
     """The image layout of an artifact, in the new folder ``layout``."""
     about = oci.settings(
@@ -212,4 +228,5 @@ FORMATS: Mapping[str, Format] = {
     "dir": Format((), _write_dir),
     "tar.zst": Format((".tar.zst",), _write_tar_zst),
     "oci": Format((".oci", ".oci.tar"), _write_oci),
+    "run": Format((".run",), _write_run),
 }

@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder import tarball
+from builder import programs, tarball
 from builder.steps import PREFIX
-from launcher import elf, machines
+from launcher import machines
 from store.digest import Digest
 from store.errors import Error
-from store.manifest import DIRECTORY, File, Manifest, Node, follow, show
+from store.manifest import DIRECTORY, File, Manifest, Node, show
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -48,26 +48,6 @@ _BASE_FILES = {
 }
 _BASE_FOLDERS = (b"etc", b"root", b"tmp", b"var", b"var/tmp", _TOP)
 _BASE_MODES = {b"root": 0o700, b"tmp": 0o1777, b"var/tmp": 0o1777}
-
-
-class NoMachine(Error):
-    """An artifact without a program or library of a known CPU."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "nothing in the artifact is machine code, and an image has to say what CPU it is for",
-            hint="Export it as an archive instead: --format tar.zst.",
-        )
-
-
-class NoEntrypoint(Error):
-    """Which program an image is to start is not clear; ``programs`` are those in ``bin``."""
-
-    def __init__(self, asked: str | None, programs: list[str]) -> None:
-        what = "has several programs" if asked is None else f"has no program {asked}"
-        names = ", ".join(programs) or "none"
-        super().__init__(f"the artifact {what}", hint=f"Name one with --entrypoint; in its bin/ there are: {names}.")
-        self.programs = programs
 
 
 class Whiteout(Error):
@@ -139,33 +119,12 @@ def settings(
     for path in artifact:
         if path.rpartition(b"/")[2].startswith(b".wh."):
             raise Whiteout(path)
-    program = _program(artifact, name, entrypoint)
-    return Settings(name, version, artifact.digest, program, _cpu(artifact, head), tuple(labels))
-
-
-def _program(artifact: Manifest, name: str, asked: str | None) -> str | None:
-    programs = []
-    for entry in artifact.names(b"bin"):
-        found = follow(artifact, b"bin/" + entry)
-        node = None if found is None else artifact[found]
-        if isinstance(node, File) and node.executable:
-            programs.append(os.fsdecode(entry))
-    if asked is not None:
-        if asked not in programs:
-            raise NoEntrypoint(asked, programs)
-        return asked
-    if len(programs) > 1 and name not in programs:
-        raise NoEntrypoint(None, programs)
-    return name if name in programs else programs[0] if programs else None
-
-
-def _cpu(artifact: Manifest, head: Callable[[File], bytes]) -> Mapping[str, str]:
-    for _, node in artifact.files:
-        start = head(node)
-        machine = int.from_bytes(start[18:20], "little")
-        if elf.is_elf(start) and machine in _CPUS:
-            return _CPUS[machine]
-    raise NoMachine
+    every = programs.names(artifact)
+    program = programs.main(every, name, entrypoint)
+    if program is None and every:
+        raise programs.NoEntrypoint(None, every)
+    cpu = _CPUS[programs.machine(artifact, head).number]
+    return Settings(name, version, artifact.digest, program, cpu, tuple(labels))
 
 
 # -- layers --

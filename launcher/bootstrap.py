@@ -34,14 +34,19 @@ class Bootstrap:
 
 def load(machine: Machine = X86_64) -> Bootstrap:
     """The machine code for ``machine``. Raises Error when there is none."""
-    folder = os.path.join(os.path.dirname(__file__), "stubs")
-    parts = {}
-    for kind in KINDS:
-        try:
-            with open(os.path.join(folder, f"{kind}-{machine.name}.bin"), "rb") as file:
-                parts[kind] = file.read()
-        except FileNotFoundError:
-            raise Error(
-                f"this installation has no launcher for {machine.name}", hint="Install builder again: the build compiles it."
-            ) from None
-    return Bootstrap(machine, **parts)
+    return Bootstrap(machine, **{kind: _read(kind, machine) for kind in KINDS})
+
+
+def load_run(machine: Machine) -> bytes:
+    """The program that one-file exports begin with, an ELF file (launcher/run). Raises Error when there is none."""
+    return _read("run", machine)
+
+
+def _read(kind: str, machine: Machine) -> bytes:
+    try:
+        with open(os.path.join(os.path.dirname(__file__), "stubs", f"{kind}-{machine.name}.bin"), "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise Error(
+            f"this installation has no launcher for {machine.name}", hint="Install builder again: the build compiles it."
+        ) from None

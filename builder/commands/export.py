@@ -28,7 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 # As builder.export has them: an import of that would make the help of every command slow.
-FORMATS = ("dir", "tar.zst", "oci")
+FORMATS = ("dir", "tar.zst", "oci", "run")
 
 
 def run(options: argparse.Namespace, context: Context) -> int:
@@ -42,8 +42,10 @@ def run(options: argparse.Namespace, context: Context) -> int:
     gc.enable()
     path = Path(options.output)
     kind = options.format or export.format_of(path)
-    if kind != "oci" and (options.entrypoint or options.label):
-        raise Error("--entrypoint and --label are of images", hint="Say --format oci, or leave them out.")
+    if kind not in ("oci", "run") and options.entrypoint:
+        raise Error("--entrypoint is of images and of one file", hint="Say --format oci or run, or leave it out.")
+    if kind != "oci" and options.label:
+        raise Error("--label is of images", hint="Say --format oci, or leave it out.")
     store = context.store()
     with store.in_use(), show.progress(verbose=False) as progress:
         named = resolve(store, options.artifact)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from builder import oci
+from builder import oci, programs
 from store.digest import Digest
 from store.manifest import DIRECTORY, File, Manifest, Node, Symlink
 from store.store import Store
@@ -171,11 +171,11 @@ def test_the_program_that_an_image_starts() -> None:
     assert settings("bin/x", "bin/y", entrypoint="y").program == "y"
     assert settings("lib/y").program is None
     assert settings("bin/x").cpu == {"architecture": "arm64", "variant": "v8"}
-    with pytest.raises(oci.NoEntrypoint, match="several programs"):
+    with pytest.raises(programs.NoEntrypoint, match="several programs"):
         settings("bin/y", "bin/z")
-    with pytest.raises(oci.NoEntrypoint, match="no program q"):
+    with pytest.raises(programs.NoEntrypoint, match="no program q"):
         settings("bin/y", entrypoint="q")
-    with pytest.raises(oci.NoMachine):
+    with pytest.raises(programs.NoMachine):
         settings("bin/x", head=b"#!/bin/sh")
     with pytest.raises(oci.Whiteout, match=r"share/\.wh\.x"):
         settings("bin/x", "share/.wh.x")

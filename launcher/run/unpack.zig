@@ -1,0 +1,474 @@
+//! Unpacking: contents become blobs, of which hard links make the artifact's tree, as in a store. A tree gets its name when
+//! all of it is on the disk.
+
+const std = @import("std");
+const system = @import("system.zig");
+const workers = @import("workers.zig");
+const frames = @import("frames.zig");
+const format = @import("payload.zig");
+const linux = system.linux;
+const Path = system.Path;
+
+/// A folder that artifacts are unpacked in, held by a lock.
+pub const Place = struct {
+    path: []const u8,
+    top: i32,
+    blobs: i32,
+    artifacts: i32,
+    temporary: i32,
+
+    /// Makes it where it is not, and waits for others that change it.
+    pub fn open(path: [:0]const u8) Place {
+        while (true) {
+            make(path);
+            const top = enter(here, path, .{ .DIRECTORY = true, .CLOEXEC = true }, path);
+            if (linux.errno(linux.flock(top, 2 | 4)) == .AGAIN) {
+                system.progress(&.{"waiting for another start that unpacks"});
+                while (linux.errno(linux.flock(top, 2)) == .INTR) {}
+            }
+            // Who held it may have removed it. Where there are no locks, the last step decides who was first.
+            if (!same(top, path)) {
+                system.close(top);
+                continue;
+            }
+            const place: Place = .{
+                .path = path,
+                .top = top,
+                .blobs = below(top, "blobs", path),
+                .artifacts = below(top, "artifacts", path),
+                .temporary = below(top, "tmp", path),
+            };
+            // We hold the lock: what is in there was left by somebody who was killed.
+            system.each_name(place.temporary, {}, sweep);
+            return place;
+        }
+    }
+
+    pub fn has(place: *const Place, folder: []const u8) bool {
+        var found: system.Stat = undefined;
+        return linux.errno(system.stat(place.artifacts, system.join(&.{folder}), &found)) == .SUCCESS;
+    }
+
+    /// Removes an artifact, and what it shared with no other.
+    pub fn remove(place: *const Place, payload: *const format.Payload) void {
+        const all = payload.all();
+        const folder = system.join(&.{payload.folder});
+        const opened = linux.openat(place.artifacts, folder, system.directory, 0);
+        if (linux.errno(opened) == .SUCCESS) {
+            // A directory that moves to another changes its `..`.
+            _ = linux.fchmod(@intCast(opened), 0o755);
+            const gone = linux.renameat(place.artifacts, folder, place.temporary, folder);
+            _ = system.must(gone, &.{ place.path, "/artifacts/", folder });
+            system.remove(place.temporary, folder);
+        }
+        forget_blobs(place, all.contents);
+        for ([_]Path{ "blobs", "artifacts", "tmp" }) |name| _ = linux.unlinkat(place.top, name, linux.AT.REMOVEDIR);
+        _ = linux.unlinkat(here, system.join(&.{place.path}), linux.AT.REMOVEDIR);
+    }
+};
+
+const here = system.here;
+
+fn make(path: [:0]const u8) void {
+    var at: usize = 1;
+    while (at <= path.len) : (at += 1) {
+        if (at == path.len or path[at] == '/') {
+            const result = linux.mkdirat(here, system.join(&.{path[0..at]}), if (at == path.len) 0o700 else 0o755);
+            if (linux.errno(result) == .SUCCESS or linux.errno(result) == .EXIST) continue;
+            // Where a folder above may not be looked into, the last one says so.
+            if (at == path.len) refuse(path, linux.errno(result));
+        }
+    }
+}
+
+fn refuse(path: []const u8, why: linux.E) noreturn {
+    const hint = "\nIt unpacks itself there, once. BUILDER_RUN_DATA names another folder for that.";
+    system.fail(&.{ path, ": ", system.reason(why), hint });
+}
+
+fn enter(parent: i32, name: Path, flags: linux.O, path: []const u8) i32 {
+    const fd = linux.openat(parent, name, flags, 0);
+    if (linux.errno(fd) != .SUCCESS) refuse(path, linux.errno(fd));
+    return @intCast(fd);
+}
+
+fn below(top: i32, name: Path, path: []const u8) i32 {
+    const result = linux.mkdirat(top, name, 0o755);
+    if (linux.errno(result) != .SUCCESS and linux.errno(result) != .EXIST) refuse(path, linux.errno(result));
+    return enter(top, name, system.directory, path);
+}
+
+fn same(fd: i32, path: [:0]const u8) bool {
+    var ours: system.Stat = undefined;
+    var theirs: system.Stat = undefined;
+    if (linux.errno(system.stat(fd, "", &ours)) != .SUCCESS) return true;
+    // The last name may be a symlink to it.
+    const again = linux.openat(here, path, .{ .DIRECTORY = true, .CLOEXEC = true }, 0);
+    if (linux.errno(again) != .SUCCESS) return false;
+    defer system.close(@intCast(again));
+    return linux.errno(system.stat(@intCast(again), "", &theirs)) == .SUCCESS and ours.ino == theirs.ino and ours.dev == theirs.dev;
+}
+
+fn sweep(_: void, fd: i32, name: Path) void {
+    system.remove(fd, name);
+}
+
+fn forget_blobs(place: *const Place, all: []const format.Content) void {
+    for (all) |*content| {
+        var name: [80]u8 = undefined;
+        var found: system.Stat = undefined;
+        const blob = blob_name(&name, content);
+        if (linux.errno(system.stat(place.blobs, blob, &found)) == .SUCCESS and found.nlink == 1)
+            _ = linux.unlinkat(place.blobs, blob, 0);
+        name[2] = 0;
+        _ = linux.unlinkat(place.blobs, name[0..2 :0], linux.AT.REMOVEDIR);
+    }
+}
+
+/// `ab/<64 digits>[.x]`, as in a store.
+fn blob_name(buffer: *[80]u8, content: *const format.Content) [:0]u8 {
+    const digits = "0123456789abcdef";
+    for (content.digest, 0..) |byte, i| {
+        buffer[3 + 2 * i] = digits[byte >> 4];
+        buffer[4 + 2 * i] = digits[byte & 15];
+    }
+    buffer[0..3].* = .{ buffer[3], buffer[4], '/' };
+    buffer[67..70].* = if (content.executable) ".x\x00".* else .{ 0, 0, 0 };
+    return buffer[0..if (content.executable) 69 else 67 :0];
+}
+
+// -- one unpacking --
+
+const Job = struct {
+    payload: *const format.Payload,
+    all: format.Payload.All,
+    /// The private folder that everything is written in, and its name.
+    work: i32,
+    path: []const u8,
+    /// Where blobs are kept, or null: then the files are for somebody who may change them.
+    blobs: ?i32,
+    have: []bool,
+    wanted: []u32,
+
+    fn is_wanted(job: *const Job, frame: *const format.Frame) bool {
+        for (job.all.contents, job.have) |*content, have| {
+            if (!have and content.start < frame.start + frame.size and content.start + content.size > frame.start) return true;
+        }
+        return false;
+    }
+};
+
+/// The folder that an unpacking which fails leaves nothing of.
+var unfinished: struct { parent: i32, name: Path } = undefined;
+
+fn clear() void {
+    system.remove(unfinished.parent, unfinished.name);
+}
+
+/// Unpacks what is not there yet.
+pub fn into_place(payload: *const format.Payload, place: *const Place) void {
+    if (place.has(payload.folder)) return;
+    // Known before all is written, and not after it.
+    if (system.is_noexec(place.top)) noexec(place.path);
+    const folder = system.join(&.{payload.folder});
+    var job = begin(payload, place.temporary, folder, system.join(&.{ place.path, "/tmp/", folder }), place.blobs);
+    workers.each(job.all.contents.len, &job, look, &workers.ignore);
+    write_contents(&job);
+    const linked = tree(&job);
+    _ = system.must(linux.syncfs(job.work), &.{job.path});
+    const renamed = linux.renameat(job.work, "tree", place.artifacts, folder);
+    // Where there are no locks, another start may have been faster.
+    if (linux.errno(renamed) != .EXIST and linux.errno(renamed) != .NOTEMPTY) {
+        _ = system.must(renamed, &.{ place.path, "/artifacts/", folder });
+        const top = linux.openat(place.artifacts, folder, system.directory, 0);
+        if (linux.errno(top) == .SUCCESS) {
+            seal(@intCast(top), 0o555);
+            system.close(@intCast(top));
+        }
+    }
+    end();
+    // On a file system without hard links the tree has copies, and blobs are of no use.
+    if (!linked) forget_blobs(place, job.all.contents);
+}
+
+pub fn noexec(path: []const u8) noreturn {
+    system.fail(&.{ path, ": programs may not be started from its file system (noexec)\nBUILDER_RUN_DATA names another folder to unpack into." });
+}
+
+/// Writes the artifact to a new folder, whose files are nobody else's.
+pub fn into_folder(payload: *const format.Payload, path: [:0]const u8) void {
+    var found: system.Stat = undefined;
+    if (linux.errno(system.stat(here, path, &found)) == .SUCCESS) system.fail(&.{ path, " is there already, and nothing is replaced" });
+    const trimmed = std.mem.trimEnd(u8, path, "/");
+    const slash = std.mem.lastIndexOfScalar(u8, trimmed, '/');
+    const parent = if (slash) |at| system.join(&.{path[0 .. at + 1]}) else system.join(&.{"."});
+    const name = system.join(&.{trimmed[if (slash) |at| at + 1 else 0..]});
+    const above: i32 = @intCast(system.must(linux.openat(here, parent, .{ .DIRECTORY = true, .CLOEXEC = true }, 0), &.{parent}));
+    const temporary = system.join(&.{ ".", name[0..@min(name.len, 200)], ".", system.decimal(@intCast(linux.getpid())) });
+    var job = begin(payload, above, temporary, path, null);
+    write_contents(&job);
+    _ = tree(&job);
+    _ = system.must(linux.syncfs(job.work), &.{path});
+    const no_replace: linux.RENAME = .{ .NOREPLACE = true };
+    var renamed = linux.renameat2(job.work, "tree", above, name, no_replace);
+    if (linux.errno(renamed) == .INVAL or linux.errno(renamed) == .NOSYS) renamed = linux.renameat(job.work, "tree", above, name);
+    _ = system.must(renamed, &.{path});
+    end();
+}
+
+fn begin(payload: *const format.Payload, parent: i32, name: Path, path: []const u8, blobs: ?i32) Job {
+    const all = payload.all();
+    _ = system.must(linux.mkdirat(parent, name, 0o700), &.{path});
+    unfinished = .{ .parent = parent, .name = name };
+    workers.clear = &clear;
+    const job: Job = .{
+        .payload = payload,
+        .all = all,
+        .work = @intCast(system.must(linux.openat(parent, name, system.directory, 0), &.{path})),
+        .path = path,
+        .blobs = blobs,
+        .have = @as([*]bool, @ptrCast(system.map(all.contents.len + 1, true)))[0..all.contents.len],
+        .wanted = system.allocate(u32, all.frames.len),
+    };
+    title = payload.title;
+    return job;
+}
+
+fn end() void {
+    clear();
+    workers.clear = &workers.nothing;
+    system.progress(&.{});
+}
+
+/// A blob that is there already is used if it is whole.
+fn look(job: *Job, number: usize) void {
+    const content = &job.all.contents[number];
+    var name: [80]u8 = undefined;
+    const opened = linux.openat(job.blobs.?, blob_name(&name, content), system.regular, 0);
+    if (linux.errno(opened) != .SUCCESS) return;
+    const fd: i32 = @intCast(opened);
+    defer system.close(fd);
+    const mode: u32 = if (content.executable) 0o100555 else 0o100444;
+    var found: system.Stat = undefined;
+    if (linux.errno(system.stat(fd, "", &found)) != .SUCCESS or found.mode != mode or found.size != content.size) return;
+    job.have[number] = is(fd, content);
+}
+
+fn is(fd: i32, content: *const format.Content) bool {
+    const bytes = system.contents(fd, @intCast(content.size), "a blob");
+    defer system.forget(bytes);
+    return std.mem.eql(u8, &format.digest_of(bytes), content.digest);
+}
+
+/// Writes the contents that are not there, each as a file with its number.
+fn write_contents(job: *Job) void {
+    var count: usize = 0;
+    for (job.all.frames, 0..) |*frame, i| if (job.is_wanted(frame)) {
+        job.wanted[count] = @intCast(i);
+        count += 1;
+    };
+    steps = count;
+    workers.each(count, job, unpack, &show);
+    workers.each(job.all.contents.len, job, finish, &workers.ignore);
+}
+
+var title: []const u8 = "";
+var steps: usize = 0;
+
+fn show(done: usize) void {
+    system.progress(&.{ "unpacking ", title, ": ", system.decimal(100 * done / steps), " %" });
+}
+
+fn unpack(job: *Job, number: usize) void {
+    const frame = &job.all.frames[job.wanted[number]];
+    const bytes = frames.decode(frame);
+    const behind = frame.start + frame.size;
+    for (job.all.contents[first_in(job.all.contents, frame.start)..], job.have[first_in(job.all.contents, frame.start)..], first_in(job.all.contents, frame.start)..) |*content, have, i| {
+        if (content.start >= behind) break;
+        const from = @max(content.start, frame.start);
+        const to = @min(content.start + content.size, behind);
+        if (have or from >= to) continue;
+        const piece = bytes[@intCast(from - frame.start)..@intCast(to - frame.start)];
+        frames.restore(frame.filter, piece, from - frame.start, from - content.start);
+        const fd = file(job, i);
+        system.write_at(fd, piece, from - content.start, job.path);
+        system.close(fd);
+    }
+}
+
+/// The number of the first content that does not end before a place.
+fn first_in(all: []const format.Content, place: u64) usize {
+    var low: usize = 0;
+    var high = all.len;
+    while (low < high) {
+        const middle = low + (high - low) / 2;
+        if (all[middle].start + all[middle].size <= place) low = middle + 1 else high = middle;
+    }
+    return low;
+}
+
+fn file(job: *const Job, number: usize) i32 {
+    var name: [24]u8 = undefined;
+    const flags: linux.O = .{ .ACCMODE = .RDWR, .CREAT = true, .NOFOLLOW = true, .CLOEXEC = true };
+    return @intCast(system.must(linux.openat(job.work, numbered(&name, number), flags, 0o600), &.{job.path}));
+}
+
+fn numbered(buffer: *[24]u8, number: usize) Path {
+    var at: usize = buffer.len - 1;
+    buffer[at] = 0;
+    var rest = number;
+    while (true) {
+        at -= 1;
+        buffer[at] = @intCast('0' + rest % 10);
+        rest /= 10;
+        if (rest == 0) return @ptrCast(buffer[at..].ptr);
+    }
+}
+
+/// A file that was written is read again: what the disk has is what counts.
+fn finish(job: *Job, number: usize) void {
+    if (job.have[number]) return;
+    const content = &job.all.contents[number];
+    const fd = file(job, number);
+    defer system.close(fd);
+    if (!is(fd, content)) system.fail(&.{ job.path, ": something else was written than was to be. Is the disk in order?" });
+    seal(fd, if (job.blobs == null) (if (content.executable) 0o755 else 0o644) else if (content.executable) 0o555 else 0o444);
+    const blobs = job.blobs orelse return;
+    var name: [80]u8 = undefined;
+    var own: [24]u8 = undefined;
+    const blob = blob_name(&name, content);
+    _ = linux.mkdirat(blobs, system.join(&.{blob[0..2]}), 0o755);
+    _ = system.must(linux.renameat(job.work, numbered(&own, number), blobs, blob), &.{job.path});
+}
+
+fn seal(fd: i32, mode: linux.mode_t) void {
+    _ = linux.fchmod(fd, mode);
+    system.set_time(fd);
+}
+
+/// Makes the tree of the contents. Gives whether all files are hard links.
+fn tree(job: *Job) bool {
+    const made = below_work(job);
+    var linked = true;
+    for (job.all.entries) |*entry| {
+        var buffer: [4096]u8 = undefined;
+        const path = system.joined(&buffer, &.{entry.path});
+        switch (entry.what) {
+            .directory => _ = system.must(linux.mkdirat(made, path, 0o755), &.{ job.path, "/", path }),
+            .symlink => |target| {
+                var other: [4096]u8 = undefined;
+                _ = system.must(linux.symlinkat(system.joined(&other, &.{target}), made, path), &.{ job.path, "/", path });
+            },
+            .file => |number| linked = place_file(job, made, path, number) and linked,
+        }
+    }
+    // Last, for nothing can be made in a directory that is sealed; the innermost first.
+    const mode: linux.mode_t = if (job.blobs == null) 0o755 else 0o555;
+    var at = job.all.entries.len;
+    while (at > 0) {
+        at -= 1;
+        if (job.all.entries[at].what != .directory) continue;
+        var buffer: [4096]u8 = undefined;
+        const opened = linux.openat(made, system.joined(&buffer, &.{job.all.entries[at].path}), system.directory, 0);
+        const fd: i32 = @intCast(system.must(opened, &.{ job.path, "/", job.all.entries[at].path }));
+        seal(fd, mode);
+        system.close(fd);
+    }
+    system.set_time(made);
+    system.close(made);
+    return linked;
+}
+
+fn below_work(job: *const Job) i32 {
+    _ = system.must(linux.mkdirat(job.work, "tree", 0o755), &.{job.path});
+    return @intCast(system.must(linux.openat(job.work, "tree", system.directory, 0), &.{job.path}));
+}
+
+/// A link to the blob, or the file itself if nobody else needs it, or else a copy.
+fn place_file(job: *Job, made: i32, path: Path, number: u32) bool {
+    var name: [80]u8 = undefined;
+    const content = &job.all.contents[number];
+    const from = job.blobs orelse job.work;
+    const source: Path = if (job.blobs != null) blob_name(&name, content) else numbered(name[0..24], number);
+    if (job.blobs != null) {
+        const result = linux.linkat(from, source, made, path, 0);
+        switch (linux.errno(result)) {
+            .SUCCESS => return true,
+            // No links there, or none more to this file.
+            .PERM, .OPNOTSUPP, .MLINK, .XDEV, .NOSYS => {},
+            else => |why| system.fail(&.{ job.path, "/", std.mem.span(path), ": ", system.reason(why) }),
+        }
+    } else {
+        content.uses -= 1;
+        if (content.uses == 0) {
+            _ = system.must(linux.renameat(from, source, made, path), &.{job.path});
+            return false;
+        }
+    }
+    const flags: linux.O = .{ .ACCMODE = .RDWR, .CREAT = true, .EXCL = true, .NOFOLLOW = true, .CLOEXEC = true };
+    const fd: i32 = @intCast(system.must(linux.openat(made, path, flags, 0o600), &.{job.path}));
+    defer system.close(fd);
+    const original: i32 = @intCast(system.must(linux.openat(from, source, system.regular, 0), &.{job.path}));
+    defer system.close(original);
+    const bytes = system.contents(original, @intCast(content.size), job.path);
+    defer system.forget(bytes);
+    system.write_at(fd, bytes, 0, job.path);
+    var found: system.Stat = undefined;
+    _ = system.must(system.stat(original, "", &found), &.{job.path});
+    seal(fd, @intCast(found.mode & 0o777));
+    return false;
+}
+
+// -- comparing --
+
+const Comparison = struct { payload: *const format.Payload, all: format.Payload.All, top: i32, bad: *u32 };
+
+/// Compares the file with its digests, and the tree at `path` if there is one. Ends with `damaged` if something differs.
+pub fn verify(payload: *const format.Payload, path: [:0]const u8) bool {
+    const all = payload.all();
+    workers.each(all.frames.len, all.frames, verify_frame, &workers.ignore);
+    const opened = linux.openat(here, path, system.directory, 0);
+    if (linux.errno(opened) != .SUCCESS) return false;
+    const comparison: Comparison = .{ .payload = payload, .all = all, .top = @intCast(opened), .bad = @ptrCast(system.map(4, true)) };
+    workers.each(all.entries.len, &comparison, compare, &workers.ignore);
+    if (comparison.bad.* > 0) system.stop(system.damaged, &.{
+        path,                                                          ": ",
+        system.decimal(comparison.bad.*),                              " damaged\n",
+        "To unpack it anew: --builder-uninstall, and start it again.",
+    });
+    return true;
+}
+
+fn verify_frame(all: []const format.Frame, number: usize) void {
+    frames.verify(&all[number]);
+}
+
+fn compare(comparison: *const Comparison, number: usize) void {
+    const entry = &comparison.all.entries[number];
+    var buffer: [4096]u8 = undefined;
+    const path = system.joined(&buffer, &.{entry.path});
+    if (is_as(comparison, entry, path)) return;
+    system.say(2, &.{ path, ": damaged\n" });
+    _ = @atomicRmw(u32, comparison.bad, .Add, 1, .seq_cst);
+}
+
+fn is_as(comparison: *const Comparison, entry: *const format.Entry, path: Path) bool {
+    var found: system.Stat = undefined;
+    if (linux.errno(system.stat(comparison.top, path, &found)) != .SUCCESS) return false;
+    switch (entry.what) {
+        .directory => return system.kind(&found) == .directory,
+        .symlink => |target| {
+            var text: [4096]u8 = undefined;
+            const size = linux.readlinkat(comparison.top, path, &text, text.len);
+            return linux.errno(size) == .SUCCESS and std.mem.eql(u8, text[0..size], target);
+        },
+        .file => |content_number| {
+            const content = &comparison.all.contents[content_number];
+            const mode: u32 = if (content.executable) 0o100555 else 0o100444;
+            const fd = linux.openat(comparison.top, path, system.regular, 0);
+            if (linux.errno(fd) != .SUCCESS) return false;
+            defer system.close(@intCast(fd));
+            return found.mode == mode and found.size == content.size and is(@intCast(fd), content);
+        },
+    }
+}
