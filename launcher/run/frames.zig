@@ -39,20 +39,31 @@ pub fn restore(filter: payload.Filter, bytes: []u8, start: u64, behind: u64) voi
     }
 }
 
-/// Calls and jumps (E8, E9) of less than 32 MiB: where they go, counted from the frame's start, is one number for all that go
-/// to one place. The sum stays in 26 bits, so what looks like such a jump now is what looked like one before.
+/// Calls and jumps (E8, E9), lea and mov of 64 bits (8D, 8B), with a place less than 32 MiB away: counted from the frame's
+/// start it is one number for all that name one place. The sum stays in 26 bits, so what looks like such an instruction now is
+/// what looked like one before; and what only looks half like one is passed over as a whole, as it was then.
 fn restore_x86(bytes: []u8, start: u32) void {
     var at: usize = 0;
     while (at + 5 <= bytes.len) {
-        at += 1;
-        if (bytes[at - 1] & 0xfe != 0xe8) continue;
-        const place = bytes[at..][0..4];
-        at += 4;
+        const before = names_place(bytes[at..]);
+        if (before == 0 or at + before + 4 > bytes.len) {
+            at += 1;
+            continue;
+        }
+        const place = bytes[at + before ..][0..4];
+        at += before + 4;
         if ((place[3] +% 2) >= 4) continue;
         const to = std.mem.readInt(u32, place, .little) -% start -% @as(u32, @truncate(at));
         const low: i26 = @bitCast(@as(u26, @truncate(to)));
         std.mem.writeInt(i32, place, low, .little);
     }
+}
+
+/// How many bytes such an instruction has before its place, or 0.
+fn names_place(bytes: []const u8) usize {
+    if (bytes[0] & 0xfe == 0xe8) return 1;
+    const is_lea_or_mov = bytes[0] & 0xf8 == 0x48 and (bytes[1] == 0x8d or bytes[1] == 0x8b) and bytes[2] & 0xc7 == 0x05;
+    return if (is_lea_or_mov) 3 else 0;
 }
 
 /// BL, whose 26 bits count instructions.
