@@ -84,7 +84,7 @@ def only_section(elf: bytes) -> bytes:
 
 
 class BuildStubs(Command):
-    """Compile launcher/stub and launcher/run into launcher/stubs, in the build folder or, for an editable install, in the source tree."""
+    """Compile launcher/stub and launcher/run into launcher/stubs, in the build folder or, if editable, in the source tree."""
 
     description = "compile the launchers' machine code"
     user_options: ClassVar[list[tuple[str, str, str]]] = [("build-lib=", "d", "where the package is built")]

@@ -42,7 +42,7 @@ _HEADERS_AT, _SECTIONS_AT, _COUNTS_AT = 32, 40, 56
 _PT_LOAD, _PT_PHDR, _PF_R = 1, 6, 4
 
 # Instructions with a place that is counted from their own end: call and jump (E8, E9), and lea and mov of 64 bits (8D, 8B).
-# There is a group if it is less than 32 MiB away. Others are passed over as a whole too, or the change of one that begins inside
+# With a group if it is less than 32 MiB away. Others are passed over as a whole too, or the change of one that begins inside
 # would be seen as a change of theirs.
 _X86 = re.compile(
     rb"(?:[\xe8\xe9]|[\x48-\x4f][\x8b\x8d][\x05\x0d\x15\x1d\x25\x2d\x35\x3d])(?:...([\x00\x01\xfe\xff])|....)", re.DOTALL

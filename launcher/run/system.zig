@@ -16,11 +16,11 @@ pub const damaged = 3;
 pub var called: []const u8 = "run";
 /// What a message has to be followed by: helpers end, and folders that are half full go.
 pub var before_exit: *const fn () void = &nothing;
-/// Says whether this process may speak; of several that fail together one does.
-pub var may_speak: *const fn () bool = &always;
+/// Says whether this process may speak as it ends with a status; of several that fail together one does.
+pub var may_speak: *const fn (i32) bool = &always;
 
 fn nothing() void {}
-fn always() bool {
+fn always(_: i32) bool {
     return true;
 }
 
@@ -105,7 +105,7 @@ pub fn fail(parts: []const []const u8) noreturn {
 }
 
 pub fn stop(status: i32, parts: []const []const u8) noreturn {
-    if (may_speak()) say(2, &.{ if (is_terminal()) erase else "", called, ": ", join(parts), "\n" });
+    if (may_speak(status)) say(2, &.{ if (is_terminal()) erase else "", called, ": ", join(parts), "\n" });
     before_exit();
     linux.exit_group(status);
 }

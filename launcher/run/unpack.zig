@@ -70,15 +70,13 @@ pub const Place = struct {
 const here = system.here;
 
 fn make(path: [:0]const u8) void {
-    var at: usize = 1;
-    while (at <= path.len) : (at += 1) {
-        if (at == path.len or path[at] == '/') {
-            const result = linux.mkdirat(here, system.join(&.{path[0..at]}), if (at == path.len) 0o700 else 0o755);
-            if (linux.errno(result) == .SUCCESS or linux.errno(result) == .EXIST) continue;
-            // Where a folder above may not be looked into, the last one says so.
-            if (at == path.len) refuse(path, linux.errno(result));
-        }
-    }
+    var why: linux.E = .SUCCESS;
+    for (1..path.len + 1) |at| if (at == path.len or path[at] == '/') {
+        const result = linux.mkdirat(here, system.join(&.{path[0..at]}), if (at == path.len) 0o700 else 0o755);
+        // What is missing further down is missing for the first reason.
+        if (linux.errno(result) != .EXIST and why == .SUCCESS) why = linux.errno(result);
+        if (at == path.len and linux.errno(result) != .SUCCESS and linux.errno(result) != .EXIST) refuse(path, why);
+    };
 }
 
 fn refuse(path: []const u8, why: linux.E) noreturn {

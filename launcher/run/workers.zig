@@ -7,7 +7,7 @@ const linux = system.linux;
 
 const most = 8;
 
-const Shared = extern struct { next: u64, done: u64, failed: u32 };
+const Shared = extern struct { next: u64, done: u64, failed: i32 };
 
 var shared: *Shared = undefined;
 var helpers: [most]linux.pid_t = undefined;
@@ -25,8 +25,8 @@ pub fn start() void {
     system.before_exit = &end;
 }
 
-fn first_failure() bool {
-    return @atomicRmw(u32, &shared.failed, .Xchg, 1, .seq_cst) == 0;
+fn first_failure(status: i32) bool {
+    return @cmpxchgStrong(i32, &shared.failed, 0, status, .seq_cst, .seq_cst) == null;
 }
 
 /// A message was said. Only when nobody writes any more is there something to clear away.
@@ -64,12 +64,12 @@ pub fn each(jobs: usize, context: anytype, comptime work: fn (@TypeOf(context), 
     }
     drain(jobs, context, work, progress);
     wait();
-    if (shared.failed != 0) system.fail(&.{});
+    if (shared.failed != 0) system.stop(shared.failed, &.{});
     if (shared.done != jobs) system.fail(&.{"a helper process was killed: is there too little memory?"});
 }
 
 fn drain(jobs: usize, context: anytype, comptime work: fn (@TypeOf(context), usize) void, progress: *const fn (usize) void) void {
-    while (@atomicLoad(u32, &shared.failed, .seq_cst) == 0) {
+    while (@atomicLoad(i32, &shared.failed, .seq_cst) == 0) {
         const job = @atomicRmw(u64, &shared.next, .Add, 1, .seq_cst);
         if (job >= jobs) return;
         work(context, job);

@@ -153,3 +153,21 @@ def test_nothing_here_builds_for_another_machine_by_itself(shared_store: Path, t
     failed = Builder(shared_store, environment(shared_store))("build", "--no-link", recipe, status=1)
     assert "lonely has to be built on aarch64-linux" in failed.stderr
     assert "hint: Give it a System for x86_64-linux as well" in failed.stderr
+
+
+def test_one_file(built: tuple[Path, Path], shared_store: Path, tmp_path: Path) -> None:
+    """It unpacks itself, in several processes. What it would become then, the kernel of this machine refuses to start."""
+    command = Builder(shared_store, environment(shared_store))
+    command("export", built[0], "-o", tmp_path / "arm64.run")
+    home = tmp_path / "home"
+    home.mkdir()
+    done = run(built, tmp_path / "arm64.run", "--builder-install", str(home / "bin"), HOME=str(home))
+    assert done[0] == 0, done
+    assert done[1].split() == [str(home / "bin" / name) for name in sorted(path.name for path in (built[0] / "bin").iterdir())]
+    assert run(built, home / "bin" / "bash", "-c", "echo $HOSTTYPE") == (0, "aarch64\n", "")
+    status, out, err = run(built, tmp_path / "arm64.run", "--builder-verify", HOME=str(home))
+    assert (status, out.count("as it was"), err) == (0, 2, "")
+    header = (tmp_path / "arm64.run").read_bytes()[:64]
+    assert header[18:20] == b"\xb7\0"
+    assert run(built, tmp_path / "arm64.run", "--builder-uninstall", str(home / "bin"), HOME=str(home)) == (0, "", "")
+    assert [path.name for path in home.rglob("*") if not path.is_dir()] == []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from builder import tools
 from store import files
 from store.digest import Digest
 from store.manifest import Manifest
@@ -80,3 +82,29 @@ def places(artifacts: tuple[Path, Path], world: Path, empty: Path) -> Places:
     launchers, native = artifacts
     bwrap = launchers / "bin" / "bwrap"
     return Places(Place(bwrap, world, native), Place(bwrap, world, launchers), Place(bwrap, empty, launchers))
+
+
+@pytest.fixture(scope="session", params=["bullseye", "trixie", "busybox", "empty"])
+def host(
+    request: pytest.FixtureRequest, builder: Builder, places: Places, work: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Place:
+    """The launchers on another host. Debian 13 replaces packages with each point release, so that its lock is made here."""
+    name = request.param
+    if name == "empty":
+        return places.alone
+    folder = tmp_path_factory.mktemp(name)
+    store = Store(builder.store)
+    if name == "busybox":
+        shutil.copy(HERE.parent.parent / "builder" / "tools.lock", folder)
+        lines = ("from dataclasses import replace", "from builder.tools import SYSTEM", "recipe = replace(SYSTEM)")
+        (folder / "tools.py").write_text("\n".join(lines))
+        (built,) = builder.build(folder / "tools.py")
+        tree = tools.bare_root(store.read_manifest(Digest.parse(built["digest"])))
+        return places.alone.but(root=lay_root(store, tree, work / name))
+    recipe = HERE / "hosts" / f"{name}.py"
+    if not recipe.with_suffix(".lock").exists():
+        recipe = Path(shutil.copy(recipe, folder))
+        builder("lock", recipe)
+    (built,) = builder.build(recipe)
+    tree = store.read_manifest(Digest.parse(built["digest"]))
+    return places.alone.but(root=lay_root(store, tree, work / name))

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from builder import tools
 from store.digest import Digest
 from store.store import Store
 from tests.conftest import Builder
@@ -30,32 +28,6 @@ PROGRAMS: dict[tuple[str, ...], int] = {
     ("reexec",): 5,
     ("patchelf", "--version"): 0,
 }
-
-
-@pytest.fixture(scope="module", params=["bullseye", "trixie", "busybox", "empty"])
-def host(
-    request: pytest.FixtureRequest, builder: Builder, places: Places, work: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Place:
-    """The launchers on another host. Debian 13 replaces packages with each point release, so that its lock is made here."""
-    name = request.param
-    if name == "empty":
-        return places.alone
-    folder = tmp_path_factory.mktemp(name)
-    store = Store(builder.store)
-    if name == "busybox":
-        shutil.copy(HERE.parent.parent / "builder" / "tools.lock", folder)
-        lines = ("from dataclasses import replace", "from builder.tools import SYSTEM", "recipe = replace(SYSTEM)")
-        (folder / "tools.py").write_text("\n".join(lines))
-        (built,) = builder.build(folder / "tools.py")
-        tree = tools.bare_root(store.read_manifest(Digest.parse(built["digest"])))
-        return places.alone.but(root=lay_root(store, tree, work / name))
-    recipe = HERE / "hosts" / f"{name}.py"
-    if not recipe.with_suffix(".lock").exists():
-        recipe = Path(shutil.copy(recipe, folder))
-        builder("lock", recipe)
-    (built,) = builder.build(recipe)
-    tree = store.read_manifest(Digest.parse(built["digest"]))
-    return places.alone.but(root=lay_root(store, tree, work / name))
 
 
 def opened(trace: str) -> Iterator[str]:
