@@ -74,6 +74,6 @@ fn restore_arm64(bytes: []u8, start: u32, first: usize) void {
         const word = std.mem.readInt(u32, place, .little);
         if (word >> 26 != 0x25) continue;
         const to = word -% ((start +% @as(u32, @truncate(at))) >> 2);
-        std.mem.writeInt(u32, place, 0x25 << 26 | to & 0x3ffffff, .little);
+        std.mem.writeInt(u32, place, (0x25 << 26) | (to & 0x3ffffff), .little);
     }
 }
