@@ -171,7 +171,7 @@ const Option = enum {
 fn options(option: Option, payload: *const format.Payload, arguments: Arguments, environment: Arguments) noreturn {
     const word: ?[:0]const u8 = if (arguments[2]) |path| std.mem.span(path) else null;
     switch (option) {
-        .@"--builder-help" => help(payload, environment),
+        .@"--builder-help" => help(payload),
         .@"--builder-run" => {
             const name = word orelse system.stop(system.misused, &.{ "--builder-run PROGRAM [ARGUMENT...]: which program?\n", listed(payload) });
             const program = exactly(payload, name) orelse system.stop(system.misused, &.{ "it has no program ", name, ", but\n", listed(payload) });
@@ -191,10 +191,12 @@ fn options(option: Option, payload: *const format.Payload, arguments: Arguments,
         },
         .@"--builder-install" => {
             const data = data_folder(environment);
+            const artifacts = system.join(&.{ data, "/artifacts/" });
+            const folder = shim_folder(word, environment);
+            shims.check(payload, artifacts, folder);
             const place: unpack.Place = .open(data);
             unpack.into_place(payload, &place);
-            const folder = shim_folder(word, environment);
-            shims.install(payload, system.join(&.{ data, "/artifacts/" }), folder);
+            shims.install(payload, artifacts, folder);
             mind_path(folder, environment);
         },
         .@"--builder-uninstall" => {
@@ -207,28 +209,23 @@ fn options(option: Option, payload: *const format.Payload, arguments: Arguments,
     linux.exit_group(0);
 }
 
-fn help(payload: *const format.Payload, environment: Arguments) noreturn {
-    _ = environment;
+fn help(payload: *const format.Payload) noreturn {
     const name = system.called;
     system.say(1, &.{
-        payload.title,                                                   ", in one file\n\n",
-        name,                                                            " [ARGUMENT...]\n",
-        "    Start it. The first start unpacks it, once, to $XDG_DATA_HOME/builder-run, ~/.local/share/builder-run, or\n",
-        "    $BUILDER_RUN_DATA. What several such files have in common is there once.\n",
-        name,                                                            " --builder-run PROGRAM [ARGUMENT...]\n",
-        "    Start one of its programs. All arguments are the program's own, whatever they are.\n",
-        name,                                                            " --builder-install [FOLDER]\n",
-        "    Make links to its programs in ~/.local/bin, or another folder. They work without this file.\n",
-        name,                                                            " --builder-uninstall [FOLDER]\n",
-        "    Take the links away, and what was unpacked.\n",
-        name,                                                            " --builder-extract FOLDER\n",
-        "    Write all of it to a new folder, which can be moved and changed.\n",
-        name,                                                            " --builder-verify\n",
-        "    Compare this file, and what it unpacked, with the digests of what was made.\n",
-        name,                                                            " --builder-list\n",
-        "    Say what is in it.\n\nprograms:\n",
-        listed(payload),                                                 "artifact: b3:",
-        system.hex(payload.artifact),                                    "\n",
+        payload.title,                                                                                                     ", in one file\n\n",
+        name,                                                                                                              " [ARGUMENT...]\n",
+        "    Start it. The first start unpacks it, once, to $XDG_DATA_HOME/builder-run, ~/.local/share/builder-run, or\n", "    $BUILDER_RUN_DATA. What several such files have in common is there once.\n",
+        name,                                                                                                              " --builder-run PROGRAM [ARGUMENT...]\n",
+        "    Start one of its programs. All arguments are the program's own, whatever they are.\n",                        name,
+        " --builder-install [FOLDER]\n",                                                                                   "    Make links to its programs in ~/.local/bin, or another folder. They work without this file.\n",
+        name,                                                                                                              " --builder-uninstall [FOLDER]\n",
+        "    Take the links away, and what was unpacked.\n",                                                               name,
+        " --builder-extract FOLDER\n",                                                                                     "    Write all of it to a new folder, which can be moved and changed.\n",
+        name,                                                                                                              " --builder-verify\n",
+        "    Compare this file, and what it unpacked, with the digests of what was made.\n",                               name,
+        " --builder-list\n",                                                                                               "    Say what is in it.\n\nprograms:\n",
+        listed(payload),                                                                                                   "artifact: b3:",
+        system.hex(payload.artifact),                                                                                      "\n",
     });
     linux.exit_group(0);
 }

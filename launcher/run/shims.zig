@@ -5,10 +5,9 @@ const system = @import("system.zig");
 const format = @import("payload.zig");
 const linux = system.linux;
 
-/// Makes a link for each program. A link to another of the artifacts in `artifacts` is replaced, and nothing else.
-pub fn install(payload: *const format.Payload, artifacts: []const u8, folder: [:0]const u8) void {
-    make(folder);
-    const fd = open(folder) orelse system.fail(&.{ folder, ": it cannot be opened" });
+/// Ends with a message if something else than a link to one of the artifacts in `artifacts` has the name of a program.
+pub fn check(payload: *const format.Payload, artifacts: []const u8, folder: [:0]const u8) void {
+    const fd = open(folder) orelse return;
     for (payload.programs) |program| {
         if (target_of(fd, program.name)) |target| {
             if (std.mem.startsWith(u8, target, artifacts)) continue;
@@ -18,6 +17,13 @@ pub fn install(payload: *const format.Payload, artifacts: []const u8, folder: [:
         }
         system.fail(&.{ folder, "/", program.name, " is something else's. It stays as it is, and nothing was installed.\nRemove it, or give another folder: --builder-install FOLDER." });
     }
+    system.close(fd);
+}
+
+/// Makes a link for each program, once `check` has found that it may.
+pub fn install(payload: *const format.Payload, artifacts: []const u8, folder: [:0]const u8) void {
+    make(folder);
+    const fd = open(folder) orelse system.fail(&.{ folder, ": it cannot be opened" });
     for (payload.programs) |program| {
         const target = system.join(&.{ artifacts, payload.folder, "/", program.path });
         const temporary = system.join(&.{ ".", program.name[0..@min(program.name.len, 200)], ".", system.decimal(@intCast(linux.getpid())) });

@@ -72,7 +72,7 @@ const here = system.here;
 fn make(path: [:0]const u8) void {
     var why: linux.E = .SUCCESS;
     for (1..path.len + 1) |at| if (at == path.len or path[at] == '/') {
-        const result = linux.mkdirat(here, system.join(&.{path[0..at]}), if (at == path.len) 0o700 else 0o755);
+        const result = linux.mkdirat(here, system.join(&.{path[0..at]}), 0o755);
         // What is missing further down is missing for the first reason.
         if (linux.errno(result) != .EXIST and why == .SUCCESS) why = linux.errno(result);
         if (at == path.len and linux.errno(result) != .SUCCESS and linux.errno(result) != .EXIST) refuse(path, why);
@@ -149,8 +149,10 @@ const Job = struct {
     wanted: []u32,
 
     fn is_wanted(job: *const Job, frame: *const format.Frame) bool {
-        for (job.all.contents, job.have) |*content, have| {
-            if (!have and content.start < frame.start + frame.size and content.start + content.size > frame.start) return true;
+        const first = first_in(job.all.contents, frame.start);
+        for (job.all.contents[first..], job.have[first..]) |*content, have| {
+            if (content.start >= frame.start + frame.size) return false;
+            if (!have and content.size > 0) return true;
         }
         return false;
     }
@@ -281,7 +283,8 @@ fn unpack(job: *Job, number: usize) void {
     const frame = &job.all.frames[job.wanted[number]];
     const bytes = frames.decode(frame);
     const behind = frame.start + frame.size;
-    for (job.all.contents[first_in(job.all.contents, frame.start)..], job.have[first_in(job.all.contents, frame.start)..], first_in(job.all.contents, frame.start)..) |*content, have, i| {
+    const first = first_in(job.all.contents, frame.start);
+    for (job.all.contents[first..], job.have[first..], first..) |*content, have, i| {
         if (content.start >= behind) break;
         const from = @max(content.start, frame.start);
         const to = @min(content.start + content.size, behind);
@@ -419,15 +422,16 @@ fn place_file(job: *Job, made: i32, path: Path, number: u32) bool {
 
 // -- comparing --
 
-const Comparison = struct { payload: *const format.Payload, all: format.Payload.All, top: i32, bad: *u32 };
+const Comparison = struct { all: format.Payload.All, top: i32, bad: *u32 };
 
-/// Compares the file with its digests, and the tree at `path` if there is one. Ends with `damaged` if something differs.
+/// Compares the file with its digests, and the tree at `path` if there is one: gives whether there is. Ends with `damaged` if
+/// something differs.
 pub fn verify(payload: *const format.Payload, path: [:0]const u8) bool {
     const all = payload.all();
     workers.each(all.frames.len, all.frames, verify_frame, &workers.ignore);
     const opened = linux.openat(here, path, system.directory, 0);
     if (linux.errno(opened) != .SUCCESS) return false;
-    const comparison: Comparison = .{ .payload = payload, .all = all, .top = @intCast(opened), .bad = @ptrCast(system.map(4, true)) };
+    const comparison: Comparison = .{ .all = all, .top = @intCast(opened), .bad = @ptrCast(system.map(4, true)) };
     workers.each(all.entries.len, &comparison, compare, &workers.ignore);
     if (comparison.bad.* > 0) system.stop(system.damaged, &.{
         path,                                                          ": ",
