@@ -171,6 +171,35 @@ def test_a_root_that_holds_busybox_and_the_copy(builder: Builder, copy: Path, tm
     assert not {"usr", "lib", "lib64"} & set(text.splitlines())
 
 
+def test_one_file(builder: Builder, crystal: Path, tmp_path: Path) -> None:
+    """On a root that has the file alone; and, for programs, on one with busybox: Crystal asks its shell for things."""
+    builder("export", crystal, "-o", tmp_path / "crystal.run")
+    assert (tmp_path / "crystal.run").stat().st_size <= 55_000_000
+    store = Store(builder.store)
+    busybox = Known(store).bare_root()
+    assert busybox is not None
+    for name, tree in (("nothing", Manifest([])), ("busybox", store.read_manifest(busybox))):
+        (tmp_path / name).mkdir()
+        with files.directory(tmp_path / name) as fd:
+            trees.check_out(store, tree, fd)
+        for folder in ("home", "proc", "dev"):
+            (tmp_path / name / folder).mkdir(exist_ok=True)
+    (home := tmp_path / "home").mkdir()
+    (tmp_path / "crystal.run").rename(home / "crystal.run")
+    for name, (program, _) in PROGRAMS.items():
+        (home / f"{name}.cr").write_text(program)
+    bwrap = next((builder.store / "artifacts").glob(f"*-bubblewrap-{tools.SYSTEM.version}")) / "bin" / "bwrap"
+
+    def on(root: str, *words: str) -> str:
+        box = ["--unshare-all", "--clearenv", "--setenv", "HOME", "/home", "--ro-bind", tmp_path / root, "/", "--proc", "/proc"]
+        box += ["--dev", "/dev", "--bind", home, "/home", "--chdir", "/home", "--", "/home/crystal.run", *words]
+        return subprocess.run([bwrap, *box], env={}, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+    assert on("nothing", "--version").startswith("Crystal 1.14.0")
+    for name in ("json", "yaml", "big", "openssl", "regex"):
+        assert on("busybox", "i", f"{name}.cr").rstrip("\n").endswith(PROGRAMS[name][1]), name
+
+
 # A library of Debian's that no artifact has, and that needs another one.
 GCRYPT = """
 @[Link("gcrypt")]
