@@ -1,8 +1,8 @@
 """Install recipes, artifacts or exported files for this user: programs into ~/.local/bin, and the rest where desktops look.
 
 Each install makes a generation of the profile, and switches to it at once; `builder rollback` goes back. Manual pages,
-completions, desktop files and icons go to $XDG_DATA_HOME. All are links, and nothing that is there is replaced. What has the
-same name is replaced by what is installed now. What is installed is never collected.
+completions, desktop files, icons, fonts and services go to $XDG_DATA_HOME. All are links, and nothing that is there is
+replaced. What has the same name is replaced by what is installed now. What is installed is never collected.
 
 Where two packages have the same file, --prefer NAME says whose files are taken, from now on.
 
