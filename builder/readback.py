@@ -17,13 +17,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from builder import tarball
-from builder.archives import DEFAULT, BadArchive, Part, Sink, read_tar
+from builder import onefile_read, tarball
+from builder.archives import DEFAULT, BadArchive, Part, read_tar
 from builder.steps import PREFIX
 from builder.streams import ZSTD, BadStream, Input, Reader
 from builder.tars import BadMember, Kind, members
 from store import artifacts
 from store.artifacts import Folder
+from store.batch import Batch
 from store.errors import Error
 from store.manifest import BadEntry, Manifest, Node, show
 from store.resolve import Named
@@ -31,7 +32,6 @@ from store.store import Store
 
 DOCUMENT = 4 << 20  # bytes that a document of an image may have
 LAYERS = 500
-HEAD = 512  # bytes of a file that say what it is
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _INSIDE = PREFIX[1:].encode()
@@ -44,7 +44,7 @@ class NotAnExport(Error):
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(
             f"{path} is {what}, and nothing that builder export wrote",
-            hint="Its .tar.zst and .oci.tar files and .oci folders can be read, as they were written. "
+            hint="Its .run, .tar.zst and .oci.tar files and .oci folders can be read, as they were written. "
             "Of other software, a recipe makes an artifact, or `builder adopt`.",
         )
         self.path = path
@@ -65,7 +65,7 @@ class Source:
     """What is read, and where it goes. ``report`` is told of bytes as they are read."""
 
     path: Path
-    sink: Sink
+    sink: Batch
     report: Callable[[int], None]
 
     def watched(self, file: Input) -> Input:
@@ -84,10 +84,9 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format: the bytes ``magic`` are at the offset ``at``. ``read`` raises BadStream for damage, and NotAnExport."""
+    """A format. ``fits`` says whether an open file may have it; ``read`` raises BadStream for damage, and NotAnExport."""
 
-    at: int
-    magic: bytes
+    fits: Callable[[BinaryIO], bool]
     read: Callable[[Source], Found]
 
 
@@ -99,8 +98,7 @@ def format_of(path: Path) -> Format | None:
     if not os.path.isfile(path):
         return None
     with open(path, "rb") as file:
-        head = file.read(HEAD)
-    return next((form for form in FORMATS if head.startswith(form.magic, form.at)), None)
+        return next((form for form in FORMATS if form.fits(file)), None)
 
 
 def bring(store: Store, path: Path, report: Callable[[int], None] = lambda _: None) -> Named:
@@ -114,7 +112,8 @@ def bring(store: Store, path: Path, report: Callable[[int], None] = lambda _: No
     try:
         with store.batch() as batch:
             found = form.read(Source(path, batch, report))
-            folder = Folder.of(found.tree.digest, found.name, found.version)
+            # What is too long is refused all the same, and what is said of it should have an end.
+            folder = Folder.of(found.tree.digest, found.name[:101], found.version[:101])
             batch.add_manifest(found.tree)
     except BadArchive as error:
         raise BadArchive(error.archive, error.entry, error.reason, hint=_DAMAGED) from None
@@ -168,6 +167,16 @@ def _top(path: Path, file: BinaryIO) -> bytes:
     except (BadStream, StopIteration):
         pass
     raise NotAnExport(path, "a compressed file")
+
+
+# -- one file --
+
+
+def _read_run(source: Source) -> Found:
+    with open(source.path, "rb") as file:
+        file.seek(onefile_read.find(file) or 0)
+        record = onefile_read.read(source.watched(file), source.sink)
+    return Found(record.name, record.version, record.artifact)
 
 
 # -- images --
@@ -328,5 +337,17 @@ def _digest(descriptor: object) -> str:
     return digest
 
 
-FORMATS = (Format(0, ZSTD, _read_archive), Format(257, b"ustar", _read_image_file))
-_FOLDER = Format(0, b"", _read_image_folder)
+def _begins(magic: bytes, at: int = 0) -> Callable[[BinaryIO], bool]:
+    def fits(file: BinaryIO) -> bool:
+        file.seek(at)
+        return file.read(len(magic)) == magic
+
+    return fits
+
+
+FORMATS = (
+    Format(_begins(ZSTD), _read_archive),
+    Format(_begins(b"ustar", 257), _read_image_file),
+    Format(lambda file: onefile_read.find(file) is not None, _read_run),
+)
+_FOLDER = Format(lambda _: False, _read_image_folder)

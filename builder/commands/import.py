@@ -1,8 +1,9 @@
 """Take exported artifacts into the store, and leave a link to each: `result`, or `result-NAME` when there are several.
 
-A FILE is what `builder export` wrote: a .tar.zst, an image as .oci.tar, or an image as a folder. It is told by what it holds,
-and not by what it is called. What comes of it is the artifact that was exported, with the same digest, name and version; what
-it was built from does not come along. Standard output gets the artifacts' folders, one a line.
+A FILE is what `builder export` wrote: a .run, a .tar.zst, or an image as .oci.tar or as a folder. It is told by what it
+holds, and not by what it is called; nothing of it is started. What comes of it is the artifact that was exported, with the
+same digest, name and version; what it was built from does not come along. Standard output gets the artifacts' folders, one a
+line.
 
 examples:
   builder import jq-1.7.1-x86_64-linux.tar.zst      then: result/bin/jq --version

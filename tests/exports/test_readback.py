@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import struct
 import subprocess
 import tarfile
 import tempfile
@@ -15,10 +16,11 @@ from typing import Any
 import pytest
 import zstandard
 
-from builder import export, readback, tarball
+from builder import export, onefile, onefile_read, readback, tarball
 from builder.archives import BadArchive
-from store import artifacts, files
-from store.manifest import Manifest
+from store import artifacts, codec, files
+from store.digest import Digest
+from store.manifest import File, Manifest
 from store.store import Store
 from tests.behaviour.test_users import as_nobody
 from tests.conftest import Builder, environment
@@ -28,7 +30,7 @@ from tests.store.helpers import start, status, tree
 from tests.store.test_crashes import mount_small
 from tests.test_docs import documented_json, shape
 
-FILES = (("tar.zst", "x.tar.zst"), ("oci", "x.oci.tar"), ("oci", "x.oci"))
+FILES = (("tar.zst", "x.tar.zst"), ("run", "x.run"), ("oci", "x.oci.tar"), ("oci", "x.oci"))
 
 
 @pytest.fixture
@@ -109,7 +111,7 @@ def test_anybody_installs_a_program_from_a_file(builder: Builder, programs: tupl
     place = Path(tempfile.mkdtemp(prefix="builder-readback-", dir="/var/tmp"))
     try:
         place.chmod(0o755)
-        for name in "jq.tar.zst", "jq.oci.tar", "jq.oci":
+        for name in "jq.tar.zst", "jq.run", "jq.oci.tar", "jq.oci":
             builder("export", programs[0]["digest"], "-o", place / name)
             done = as_nobody(place, ["install", str(place / name)])
             assert done.returncode == 0, done.stderr
@@ -133,7 +135,7 @@ def test_what_a_word_of_install_means(odd: tuple[Store, Manifest], tmp_path: Pat
     """A file that holds an export is that; any other does not hide an artifact of its name; a recipe is a recipe."""
     (tmp_path / "home").mkdir()
     user = Builder(odd[0].root, {**environment(odd[0].root), "HOME": str(tmp_path / "home"), "XDG_STATE_HOME": ""})
-    (tmp_path / "odd-2").write_text("notes")
+    (tmp_path / "odd-2").write_bytes(Path("/proc/self/exe").read_bytes())
     assert user("install", "odd-2").stdout == "installed odd-2 1.0_rc_3\n"
     assert "odd-2 is a file of another kind" in user("install", "./odd-2", status=1).stderr
     path = exported(odd, "x.tar.zst")
@@ -228,13 +230,15 @@ def test_a_folder_that_is_no_image_is_told(odd: tuple[Store, Manifest], tmp_path
     refused(tmp_path / "s", exported(odd, "x", "dir"), "is a folder")
 
 
-@pytest.mark.parametrize(("kind", "name"), FILES[:2])
+@pytest.mark.parametrize(("kind", "name"), FILES[:3])
 def test_a_file_that_is_cut_or_damaged_anywhere_is_refused(
     odd: tuple[Store, Manifest], tmp_path: Path, kind: str, name: str
 ) -> None:
     path = exported(odd, name, kind)
     whole = path.read_bytes()
     taken = 0
+    with open(path, "rb") as file:
+        ours = onefile_read.find(file) or 0
     store = Store(tmp_path / "store-0", durable=False)
     for number in range(1, 30):
         at = len(whole) * number // 30
@@ -246,12 +250,80 @@ def test_a_file_that_is_cut_or_damaged_anywhere_is_refused(
                 assert error.hint
                 assert kept(store.root) == []
             else:
-                # What an image is called in its index, for example, has no hash, and says nothing to us.
-                assert (kind, len(data)) == ("oci", len(whole))
+                # What an image is called in its index, for example, has no hash, and says nothing to us; no more than the
+                # code that unpacks one file does.
+                assert len(data) == len(whole)
+                assert kind == "oci" or at < ours
                 assert found.digest == odd[1].digest
                 taken += 1
                 store = Store(tmp_path / f"store-{taken}", durable=False)
-    assert taken < 4
+    assert taken < 4 or kind == "run"
+
+
+def altered(path: Path, **fields: object) -> None:
+    """Change fields of the record of one file, which is made whole again."""
+    with open(path, "rb") as file:
+        at = onefile_read.find(file)
+        assert at is not None
+    data = path.read_bytes()
+    magic, size, _ = onefile.HEADER.unpack_from(data, at)
+    start = at + onefile.HEADER.size
+    names = ("folder", "name", "version", "digest", "programs", "main", "frames", "order", "tree")
+    record = dict(zip(names, codec.decode("run", data[start : start + size], len(names)), strict=True)) | fields
+    made = codec.encode("run", list(record.values()))
+    header = onefile.HEADER.pack(magic, len(made), Digest.of(made).raw)
+    path.write_bytes(data[:at] + header + made + data[start + size :])
+
+
+BOMB = zstandard.ZstdCompressor().compress(bytes(onefile.FRAME))
+BAD_RUNS: dict[str, tuple[dict[str, object], str]] = {
+    "a name that is a path": ({"name": "../x"}, "no artifact can be called"),
+    "a name without end": ({"name": "x" * 1_000_000}, "no artifact can be called"),
+    "no name": ({"name": None}, "its name, version or tree is none"),
+    "another digest": ({"digest": bytes(32)}, "another digest than it says"),
+    "a tree that is none": ({"tree": b"tree"}, "manifest"),
+    "no contents": ({"order": [], "frames": []}, "are not those of its files"),
+    "contents of nothing": ({"order": [-1]}, "contents of what is no file"),
+    "a frame without end": ({"frames": [[1, 1 << 60, 0, bytes(32)]]}, "a frame of an unknown form"),
+    "a frame without bytes": ({"frames": [[0, 1, 0, bytes(32)]]}, "a frame of an unknown form"),
+    "a change that is none": ({"frames": [[1, 1, 9, bytes(32)]]}, "a frame of an unknown form"),
+    "too few frames": ({"frames": [[1, 1, 0, bytes(32)]]}, "not as large as its frames"),
+    "frames that are no list": ({"frames": 7}, "not as large as its frames"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_RUNS)
+def test_a_bad_file_of_the_kind_that_starts_is_refused(odd: tuple[Store, Manifest], tmp_path: Path, what: str) -> None:
+    path = exported(odd, "x.run", "run")
+    altered(path, **BAD_RUNS[what][0])
+    command = Builder(tmp_path / "s", environment(tmp_path / "s"))
+    said = command("import", path, "--no-link", status=1).stderr
+    assert BAD_RUNS[what][1] in said
+    assert len(said) < 2000
+    assert kept(tmp_path / "s") == []
+
+
+def test_one_file_that_unpacks_to_too_much(odd: tuple[Store, Manifest], tmp_path: Path) -> None:
+    """Small frames of zeros: told from the record, before anything is unpacked."""
+    path = exported(odd, "x.run", "run")
+    count = 20
+    zeros = File(Digest.of(b""), count * onefile.FRAME, False)
+    tree = Manifest([(b"zeros", zeros)])
+    row = [len(BOMB), onefile.FRAME, onefile.NONE, Digest.of(BOMB).raw]
+    altered(path, tree=tree.encode(), digest=tree.digest.raw, order=[0], frames=[row] * count)
+    with pytest.raises(BadArchive, match="1000 times its own size"):
+        readback.bring(Store(tmp_path / "s", durable=False), path)
+    # A frame that asks for other memory than the record says.
+    tree = Manifest([(b"zeros", File(Digest.of(bytes(7)), 7, False))])
+    altered(path, tree=tree.encode(), digest=tree.digest.raw, frames=[[len(BOMB), 7, onefile.NONE, Digest.of(BOMB).raw]])
+    data = path.read_bytes()
+    with open(path, "rb") as file:
+        at = onefile_read.find(file)
+        assert at is not None
+    (size,) = struct.unpack_from("<16xQ", data, at)
+    path.write_bytes(data[: at + onefile.HEADER.size + size] + BOMB)
+    with pytest.raises(BadArchive, match="another size than it says"):
+        readback.bring(Store(tmp_path / "s", durable=False), path)
 
 
 Change = Callable[[dict[str, Any], dict[str, Any], dict[str, Any]], None]
