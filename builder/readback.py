@@ -104,10 +104,11 @@ def format_of(path: Path) -> Format | None:
 def bring(store: Store, path: Path, report: Callable[[int], None] = lambda _: None) -> Named:
     """The artifact of an export, in the store and checked out. For who is in the store's ``in_use``.
 
-    Raises NotAnExport, BadArchive, OtherArtifact, BadName and what the store does; then nothing of it is in the store.
+    Raises NotAnExport, BadArchive, OtherArtifact, BadName, OSError and what the store does; then nothing of it is in there.
     """
     form = format_of(path)
     if form is None:
+        os.stat(path)  # that there is nothing is other news
         raise NotAnExport(path, "a folder" if path.is_dir() else "a file of another kind")
     try:
         with store.batch() as batch:

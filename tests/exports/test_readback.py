@@ -83,8 +83,8 @@ def test_what_comes_back_is_the_artifact_that_was_exported(
     assert len(there) == len({(node.blob, node.executable) for _, node in odd[1].files})
     # Twice is once; and what is in the store can be exported again, to the same bytes.
     assert other("import", path, "--no-link").stdout == f"{row['path']}\n"
-    other("export", "odd-2", "--format", "tar.zst", "-o", tmp_path / "again")
-    assert (tmp_path / "again").read_bytes() == exported(odd, "y.tar.zst").read_bytes()
+    again = exported((Store(other.store), odd[1]), "again.tar.zst")
+    assert again.read_bytes() == exported(odd, "y.tar.zst").read_bytes()
     assert other("check").stdout.startswith("0 damaged, 0 left over")
     assert "does not know what" in other("sbom", "odd-2", status=1).stderr
     assert other.store.joinpath("results").is_dir() and not list(other.store.glob("results/*/*"))
@@ -112,14 +112,14 @@ def test_anybody_installs_a_program_from_a_file(builder: Builder, programs: tupl
     try:
         place.chmod(0o755)
         for name in "jq.tar.zst", "jq.run", "jq.oci.tar", "jq.oci":
-            builder("export", programs[0]["digest"], "-o", place / name)
+            written = json.loads(builder("export", programs[0]["digest"], "-o", place / name, "--json").stdout)
             done = as_nobody(place, ["install", str(place / name)])
             assert done.returncode == 0, done.stderr
             assert done.stdout == "installed jq 1.7.1\n"
             said = subprocess.run([place / ".local/bin/jq", "-n", "1 + 1"], env={}, capture_output=True, text=True, check=True)
             assert said.stdout == "2\n"
             (row,) = json.loads(as_nobody(place, ["list", "--json"]).stdout)["packages"]
-            assert (row["digest"], row["recipe"]) == (programs[0]["digest"], None)
+            assert (row["digest"], row["recipe"]) == (written["digest"], None)
             assert "was installed as an artifact" in as_nobody(place, ["upgrade", "jq"]).stderr
             assert as_nobody(place, ["uninstall", "jq"]).returncode == 0
             assert as_nobody(place, ["history", "--prune", "0"]).returncode == 0
@@ -228,6 +228,8 @@ def test_what_is_no_export_is_told(tmp_path: Path, what: str) -> None:
 
 def test_a_folder_that_is_no_image_is_told(odd: tuple[Store, Manifest], tmp_path: Path) -> None:
     refused(tmp_path / "s", exported(odd, "x", "dir"), "is a folder")
+    command = Builder(tmp_path / "s", environment(tmp_path / "s"))
+    assert f"error: {tmp_path}/no.run: No such file" in command("import", tmp_path / "no.run", status=1).stderr
 
 
 @pytest.mark.parametrize(("kind", "name"), FILES[:3])
