@@ -88,6 +88,8 @@ def test_everyone_finds_what_is_installed(builder: Builder, readers: Readers, tm
         Store(user.builder.store),
         "one",
         {
+            # Where installs take only what running needs, this says that the info pages are part of it.
+            ".launch/runtime": b"runtime share/info\n",
             "bin/one": f'#!/bin/sh\necho "$0 $@" > {started}\n'.encode(),
             "lib/systemd/user/one.service": b"[Service]\nExecStart=/pkg/bin/one --unit\n",
             "lib/systemd/user/one.socket": b"[Socket]\nListenStream=%t/one\n",

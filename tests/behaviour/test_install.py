@@ -41,6 +41,7 @@ Exec=sh -c one
 """
 
 ONE: dict[str, bytes | str | None] = {
+    ".launch/runtime": b"runtime share/info\n",
     "bin/one": b"#!/bin/sh\necho one 1\n",
     "bin/alias": "one",
     "bin/dangling": "nowhere",
