@@ -50,14 +50,14 @@ class Deb:
     tree: Manifest
 
 
-def read_tar(file: Input, sink: Sink, label: str, *, strip: int = 0, bounds: Bounds = DEFAULT) -> Manifest:
+def read_tar(file: Input, sink: Sink, label: str, *, strip: int = 0, inside: bytes = b"", bounds: Bounds = DEFAULT) -> Manifest:
     """The tree of a tar archive, compressed or not, without the first ``strip`` components of each name.
 
-    Blobs go to ``sink``. Owners, times and all modes but "executable" are forgotten. ``label`` names the archive in
-    messages. Raises BadArchive.
+    With ``inside``, only of what its folder of that name holds. Blobs go to ``sink``. Owners, times and all modes but
+    "executable" are forgotten. ``label`` names the archive in messages. Raises BadArchive.
     """
     try:
-        return _tree(Reader(file, bounds), sink, label, strip, bounds)
+        return _tree(Reader(file, bounds), label, _Building(sink, strip, bounds, inside and inside + b"/"))
     except BadMember as error:
         raise BadArchive(label, error.name, error.reason) from None
     except BadStream as error:
@@ -76,7 +76,7 @@ def read_deb(file: Input, sink: Sink, label: str, *, bounds: Bounds = DEFAULT) -
             elif name.startswith(b"control.tar") and fields is None and tree is None:
                 fields = _control(Reader(part, bounds), bounds)
             elif name.startswith(b"data.tar") and fields is not None and tree is None:
-                tree = _tree(Reader(part, bounds), sink, label, 0, bounds)
+                tree = _tree(Reader(part, bounds), label, _Building(sink, 0, bounds))
             elif tree is None and not name.startswith(b"_"):
                 raise BadStream(f"its part {show(name)} is not one that a Debian package has here")
         if fields is None or tree is None:
@@ -127,9 +127,8 @@ def usr_merged(tree: Manifest) -> Manifest:
 # -- tar --
 
 
-def _tree(reader: Reader, sink: Sink, label: str, strip: int, bounds: Bounds) -> Manifest:
-    building = _Building(sink, strip, bounds)
-    for member in members(reader, bounds):
+def _tree(reader: Reader, label: str, building: _Building) -> Manifest:
+    for member in members(reader, building.bounds):
         building.add(member, reader)
     try:
         return Manifest.with_parents(building.nodes.items())
@@ -142,6 +141,7 @@ class _Building:
     sink: Sink
     strip: int
     bounds: Bounds
+    start: bytes = b""
     nodes: dict[bytes, Node] = field(default_factory=dict)
     count: int = 0
 
@@ -150,6 +150,10 @@ class _Building:
         if self.count > self.bounds.entries:
             raise BadStream(f"it has more than {self.bounds.entries} entries")
         path = self.path(member.name, member.name)
+        if not path.startswith(self.start):
+            for _ in reader.parts(member.size):
+                pass
+            return
         if not path:
             if member.kind is not Kind.DIRECTORY:
                 raise BadMember(member.name, f"nothing is left of its name without {self.strip} leading components")
@@ -201,14 +205,15 @@ class _Building:
 # -- deb --
 
 
-class _Part:
-    """The bytes of one member of an ar archive."""
+class Part:
+    """``size`` bytes of a file, from where it is. Raises BadStream when there are not that many."""
 
     def __init__(self, file: Input, size: int) -> None:
         self._file = file
         self.left = size
 
     def read(self, size: int, /) -> bytes:
+        """At most ``size`` bytes; none at the end."""
         data = self._file.read(min(size, self.left))
         if self.left and not data:
             raise BadStream("it is cut off")
@@ -216,7 +221,7 @@ class _Part:
         return data
 
 
-def _ar_members(file: Input) -> Iterator[tuple[bytes, _Part]]:
+def _ar_members(file: Input) -> Iterator[tuple[bytes, Part]]:
     """The members of an ar archive, in the common format (ar(5)). What was not read of one is passed over."""
     if file.read(8) != b"!<arch>\n":
         raise BadStream("no ar archive, and so no Debian package")
@@ -224,7 +229,7 @@ def _ar_members(file: Input) -> Iterator[tuple[bytes, _Part]]:
         name, digits = header[:16].rstrip(b" ").removesuffix(b"/"), header[48:58].rstrip(b" ")
         if len(header) != 60 or header[58:] != b"`\n" or not digits.isdigit():
             raise BadStream("the header of a part is damaged")
-        part = _Part(file, int(digits))
+        part = Part(file, int(digits))
         padding = part.left % 2
         yield name, part
         while part.left:

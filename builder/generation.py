@@ -13,18 +13,28 @@ from store.manifest import File, Manifest, follow, show
 
 FORMAT = 1
 
-# What users' folders take of an artifact, by its path in there. A picture's theme has an index and a cache of its own.
+# What users' folders take of an artifact, by its place below them. A picture's theme has an index and a cache of its own; so
+# has info, in the file "dir".
 _WANTED = re.compile(
     rb"""
-    (?: share/man/(?:.+/)?man\w+/[^/]+
+    (?: bin/[^/]+
+    |   share/man/(?:.+/)?man\w+/[^/]+
+    |   share/info/(?!dir(?:\.|\Z))[^/]+
     |   share/bash-completion/completions/[^/]+
     |   share/zsh/site-functions/_[^/]+
     |   share/fish/vendor_completions\.d/[^/]+\.fish
     |   share/applications/(?:.+/)?[^/]+\.desktop
     |   share/icons/.+/[^/]+\.(?:png|svg|svgz|xpm)
+    |   share/mime/packages/[^/]+\.xml
+    |   share/dbus-1/services/[^/]+\.service
+    |   share/systemd/user/[^/]+\.(?:service|socket|timer|path|target|slice)
+    |   share/fonts/.+\.(?:tt[fc]|ot[fc]|pf[ab]|afm|(?:pcf|bdf)(?:\.gz)?)
     )\Z""",
     re.VERBOSE,
 )
+
+# Folders of artifacts whose files have their place where those of another folder have theirs.
+_ALSO = ((b"sbin/", b"bin/"), (b"lib/systemd/user/", b"share/systemd/user/"))
 
 
 class Conflict(Error):
@@ -108,17 +118,22 @@ class Generation:
             raise BadGeneration(where) from None
 
 
-def wanted(tree: Manifest) -> set[bytes]:
-    """The paths of an artifact that users' folders want: programs, manual pages, completions, desktop files, pictures."""
-    found = set()
+def wanted(tree: Manifest) -> dict[bytes, bytes]:
+    """What users' folders want of an artifact: by its place below them, the path that it has in the artifact."""
+    found: dict[bytes, bytes] = {}
     for path, _ in tree.entries:
-        program = path.startswith(b"bin/") and path.count(b"/") == 1
-        if program or _WANTED.match(path):
-            end = follow(tree, path)
-            node = tree.get(end) if end is not None else None
-            if isinstance(node, File) and (node.executable or not program):
-                found.add(path)
+        place = _place(path)
+        if not _WANTED.match(place) or (place in found and place != path):
+            continue
+        end = follow(tree, path)
+        node = tree.get(end) if end is not None else None
+        if isinstance(node, File) and (node.executable or not place.startswith(b"bin/")):
+            found[place] = path
     return found
+
+
+def _place(path: bytes) -> bytes:
+    return next((new + path.removeprefix(old) for old, new in _ALSO if path.startswith(old)), path)
 
 
 def links(trees: Mapping[str, Manifest], prefer: Iterable[str]) -> dict[bytes, str]:

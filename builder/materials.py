@@ -89,7 +89,7 @@ class NotKnown(Error):
     def __init__(self, artifact: Digest) -> None:
         super().__init__(
             f"this store does not know what {artifact.short} was built from",
-            hint="It was pulled. `builder build --from REMOTE RECIPE` brings what leads to it; who built it can tell too.",
+            hint="It was not built here. `builder build --from REMOTE RECIPE` brings what leads to it; who built it can tell.",
         )
 
 

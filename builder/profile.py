@@ -2,7 +2,7 @@
 
     generations/<number>/generation.json     the record; without it, the folder is what a killed command left
     generations/<number>/packages/<name>     a symlink to the artifact, which is its root: see store.roots
-    generations/<number>/bin/<program>       a symlink to the package's file, through packages/; so share/
+    generations/<number>/bin/<program>       a symlink to the package's file, through packages/; so share/, or an edited copy
     current                                  a symlink to generations/<number>
     folders.json                             the directories that were made for links outside
     lock                                     held while something is changed
@@ -219,14 +219,16 @@ class Profile:
             for package in new.packages:
                 target = store.root / "artifacts" / package.folder
                 roots.add_link(store, folder / "packages" / package.name, package.digest, target)
+            sources = {name: generation.wanted(tree) for name, tree in trees.items()}
+            where = {name: self._where(tree, name) for name, tree in trees.items()}
             for path, name in new.links.items():
-                place = folder / os.fsdecode(path)
+                place, source = folder / os.fsdecode(path), sources[name][path]
                 place.parent.mkdir(parents=True, exist_ok=True)
-                if path.startswith(b"share/applications/"):
-                    place.write_bytes(self._desktop_file(store, trees[name], name, path))
+                if desktop.is_edited(path):
+                    place.write_bytes(desktop.installed(path, _text(store, trees[name], source), where[name]))
                 else:
                     up = "../" * path.count(b"/")
-                    place.symlink_to(f"{up}packages/{name}/{os.fsdecode(path)}")
+                    place.symlink_to(f"{up}packages/{name}/{os.fsdecode(source)}")
             if store.durable:
                 with files.directory(folder) as fd:
                     files.sync_file_system(fd)
@@ -237,13 +239,11 @@ class Profile:
             self._remove(new)
             raise
 
-    def _desktop_file(self, store: Store, tree: Manifest, name: str, path: bytes) -> bytes:
-        node = tree.get(follow(tree, path) or path)
-        assert isinstance(node, File)
-        return desktop.installed(
-            store.read_blob(node.blob),
-            programs=tree.names(b"bin"),
+    def _where(self, tree: Manifest, name: str) -> desktop.Where:
+        return desktop.Where(
+            programs={word: folder + b"/" + word for folder in (b"sbin", b"bin") for word in tree.names(folder)},
             pixmaps=tree.names(b"share/pixmaps"),
+            services=tree.names(b"share/dbus-1/services"),
             prefix=PREFIX.encode(),
             place=os.fsencode(self._current / "packages" / name),
         )
@@ -331,3 +331,9 @@ class Profile:
         except FileExistsError:
             return False
         return True
+
+
+def _text(store: Store, tree: Manifest, path: bytes) -> bytes:
+    node = tree.get(follow(tree, path) or path)
+    assert isinstance(node, File)
+    return store.read_blob(node.blob)

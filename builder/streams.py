@@ -249,8 +249,15 @@ class Reader:
         self._pieces = pieces(source, bounds)
         self._piece = b""
         self._at = 0
+        self._before = 0
+
+    @property
+    def taken(self) -> int:
+        """How many bytes were taken so far."""
+        return self._before + self._at
 
     def _more(self) -> bool:
+        self._before += len(self._piece)
         self._piece = next(self._pieces, b"")
         self._at = 0
         return bool(self._piece)

@@ -47,9 +47,14 @@ def stream(tree: Manifest, read: Read, *, top: bytes = b"", modes: Mapping[bytes
     yield b"".join(waiting)
 
 
+def beginning(top: bytes) -> bytes:
+    """What every archive begins with that has all in the folder ``top``."""
+    return b"".join(_header(top + b"/", b"5", 0o755))
+
+
 def _members(tree: Manifest, read: Read, top: bytes, modes: Mapping[bytes, int]) -> Iterator[bytes]:
     if top:
-        yield from _header(top + b"/", b"5", 0o755)
+        yield beginning(top)
     for path, node in tree.entries:
         name = top + b"/" + path if top else path
         mode = modes.get(path, _mode(node))

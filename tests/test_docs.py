@@ -139,7 +139,9 @@ def completed(words: list[str]) -> list[str]:
         words = [words[0], action, *rest]
     needed = [a for a in command._actions if not a.option_strings and a.nargs not in ("?", "*")]
     given = [word for word in rest if not word.startswith("-")]
-    return [*words, *["RECIPE", "NAME"][: max(0, len(needed) - len(given))]]
+    required = [a.option_strings[0] for a in command._actions if a.required and a.option_strings]
+    more = [word for option in required if option not in rest for word in (option, "PATH")]
+    return [*words, *["RECIPE", "NAME"][: max(0, len(needed) - len(given))], *more]
 
 
 # -- JSON --

@@ -34,7 +34,7 @@ def _complete_files(parser: argparse.ArgumentParser, file: object, directory: ob
         if isinstance(action, argparse._SubParsersAction):
             for inner in action.choices.values():
                 _complete_files(inner, file, directory)
-        elif action.metavar in ("RECIPE", "PATH", "ARTIFACT", "TARGET"):
+        elif action.metavar in ("RECIPE", "PATH", "ARTIFACT", "TARGET", "FILE"):
             action.complete = file  # type: ignore[attr-defined]
         elif action.metavar == "DIR":
             action.complete = directory  # type: ignore[attr-defined]

@@ -1,17 +1,19 @@
-"""Install recipes or artifacts for this user: programs into ~/.local/bin, and what belongs to them where desktops look.
+"""Install recipes, artifacts or exported files for this user: programs into ~/.local/bin, and the rest where desktops look.
 
 Each install makes a generation of the profile, and switches to it at once; `builder rollback` goes back. Manual pages,
-completions, desktop files and icons go to $XDG_DATA_HOME. All are links, and nothing that is there is replaced. What has the
-same name is replaced by what is installed now. What is installed is never collected.
+completions, desktop files, icons, fonts and services go to $XDG_DATA_HOME. All are links, and nothing that is there is
+replaced. What has the same name is replaced by what is installed now. What is installed is never collected.
 
 Where two packages have the same file, --prefer NAME says whose files are taken, from now on.
 
-A TARGET that ends in .py is a recipe file, which is built first. Others are artifacts: a result link, a folder of the store,
-the start of a digest (b3:...), or a name.
+A TARGET that ends in .py is a recipe file, which is built first. A file or folder that `builder export` wrote is taken into
+the store first, as `builder import` does. Others are artifacts: a result link, a folder of the store, the start of a digest
+(b3:...), or a name.
 
 examples:
   builder install recipes/jq.py          then: jq --version, and man jq
   builder install result hello
+  builder install ./jq-1.7.1-x86_64-linux.tar.zst
   builder install recipes/busybox.py --prefer coreutils
 """
 
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's words."""
-    parser.add_argument("targets", nargs="+", metavar="TARGET", help="a recipe file, or an artifact")
+    parser.add_argument("targets", nargs="+", metavar="TARGET", help="a recipe file, an artifact, or an exported file")
     parser.add_argument(
         "--prefer", action="append", default=[], metavar="NAME", help="the package whose files win over those of others"
     )
@@ -62,8 +64,8 @@ def run(options: argparse.Namespace, context: Context) -> int:
 
 def _packages(store: Store, context: Context, targets: list[str]) -> list[Package]:
     from builder.commands import profiles
+    from builder.commands.exported import resolve
     from builder.generation import Package
-    from store.resolve import resolve
 
     found = profiles.build(store, context, [word for word in targets if word.endswith(".py")])
     for word in targets:

@@ -1,7 +1,8 @@
 """Build the recipes of installed packages again, as they are now, and switch to what they give.
 
 Without names, all packages that were installed from recipe files. What a recipe gives is the same as long as nothing of it
-has changed: then there is nothing to do. A package that was installed as an artifact has no recipe; install the newer one.
+has changed: then there is nothing to do. A package that was installed as an artifact, or from a file, has no recipe; install
+the newer one.
 
 examples:
   builder upgrade
@@ -38,7 +39,9 @@ def run(options: argparse.Namespace, context: Context) -> int:
             if package is None:
                 raise profiles.NotInstalled(name)
             if package.recipe is None:
-                raise Error(f"{name} was installed as an artifact", hint="Install the newer one: builder install ARTIFACT.")
+                raise Error(
+                    f"{name} was installed as an artifact", hint="Install the newer one: builder install ARTIFACT, or its file."
+                )
             recipes.append(package.recipe)
         fresh = dict(zip(asked, profiles.build(store, context, recipes), strict=True))
         with profile.changing():

@@ -16,14 +16,15 @@ from typing import Any
 
 import pytest
 
-from builder import desktop
+from builder import cli, desktop
 from builder.generation import BadGeneration, Generation, Package
+from builder.profile import Places, Profile
 from store import artifacts
 from store.digest import Digest
 from store.store import Store
 from tests.behaviour.test_users import as_nobody
 from tests.conftest import RECIPES, Builder
-from tests.store.helpers import tree
+from tests.store.helpers import start, status, tree
 from tests.test_docs import documented_json, shape
 
 DESKTOP = b"""[Desktop Entry]
@@ -40,6 +41,7 @@ Exec=sh -c one
 """
 
 ONE: dict[str, bytes | str | None] = {
+    ".launch/runtime": b"runtime share/info\n",
     "bin/one": b"#!/bin/sh\necho one 1\n",
     "bin/alias": "one",
     "bin/dangling": "nowhere",
@@ -49,6 +51,18 @@ ONE: dict[str, bytes | str | None] = {
     "share/fish/vendor_completions.d/one.fish": b"complete -c one",
     "share/icons/hicolor/48x48/apps/two.png": b"PNG",
     "share/icons/hicolor/index.theme": b"is the desktop's own",
+    "lib/systemd/user/one.socket": b"[Socket]\nListenStream=%t/one\n",
+    "sbin/admin": b"#!/bin/sh\necho admin\n",
+    "sbin/one": b"#!/bin/sh\necho the other one\n",
+    "share/dbus-1/services/org.example.One.service": b"[D-BUS Service]\nName=org.example.One\nExec=/pkg/bin/one --bus\n",
+    "share/fonts/one/one.ttf": b"TTF",
+    "share/fonts/one/fonts.dir": b"is of another time",
+    "share/info/dir": b"is the user's own",
+    "share/info/one.info": b"one",
+    "share/mime/packages/one.xml": b"<mime-info/>",
+    "share/mime/globs": b"is made by a program",
+    "share/systemd/user/one.service": b"[Service]\nExecStart=-/pkg/bin/one --unit\n",
+    "share/systemd/user/default.target.wants/one.service": b"[Service]\n",
     "share/man/man1/one.1": b".TH one 1",
     "share/man/de/man1/one.1": b".TH eins 1",
     "share/pixmaps/one.xpm": b"XPM",
@@ -58,7 +72,14 @@ ONE: dict[str, bytes | str | None] = {
 LINKS = {
     ".local/bin/one",
     ".local/bin/alias",
+    ".local/bin/admin",
     ".local/share/applications/one.desktop",
+    ".local/share/dbus-1/services/org.example.One.service",
+    ".local/share/fonts/one/one.ttf",
+    ".local/share/info/one.info",
+    ".local/share/mime/packages/one.xml",
+    ".local/share/systemd/user/one.service",
+    ".local/share/systemd/user/one.socket",
     ".local/share/bash-completion/completions/one",
     ".local/share/fish/vendor_completions.d/one.fish",
     ".local/share/icons/hicolor/48x48/apps/two.png",
@@ -165,6 +186,12 @@ def test_everything_that_belongs_to_a_program_is_where_it_is_looked_for(user: Us
     assert f'\nExec={current}/bin/one --name "%u" %F\nTryExec={current}/bin/one\nIcon={current}/share/pixmaps/one.xpm\n' in text
     assert f"\nExec={current}/bin/one --new\n" in text
     assert "\nExec=sh -c one\n" in text
+    assert "\nDBusActivatable=false\n" in text
+    service = user.home / ".local/share/dbus-1/services/org.example.One.service"
+    assert f"\nExec={current}/bin/one --bus\n" in service.read_text()
+    assert f"\nExecStart=-{current}/bin/one --unit\n" in (user.home / ".local/share/systemd/user/one.service").read_text()
+    assert user.started("one") == "one 1\n"
+    assert user.started("admin") == "admin\n"
     assert (current / "bin" / "one").is_file()
     assert Path(f"{current}/share/pixmaps/one.xpm").read_bytes() == b"XPM"
     assert user("install", "one").stdout == "nothing to do\n"
@@ -248,41 +275,88 @@ def test_what_is_there_is_never_replaced(user: User) -> None:
     assert user.links() == {".local/bin/one"}
 
 
-def test_a_killed_install_leaves_the_old_or_the_new(user: User) -> None:
-    """Killed before each of its calls that changes names: what starts is whole, and the next command goes on from there."""
+# Python's names of what changes a file system; and "open", for writing.
+CHANGES = ("os.chmod", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink", "os.truncate", "os.utime")
+
+
+def killed(user: User, number: int, *words: str) -> bool:
+    """Start a command that is killed before its change of that number. False: there were not so many, and it went well."""
+
+    def work() -> None:
+        left = number
+
+        def die(event: str, arguments: tuple[Any, ...]) -> None:
+            nonlocal left
+            writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+            if event in CHANGES or writes:
+                left -= 1
+                if not left:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        os.environ.clear()
+        os.environ.update(user.builder.environment)
+        for fd in 1, 2:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), fd)
+        sys.addaudithook(die)
+        cli.main(words)
+
+    code = status(start(work))
+    assert code in (0, -signal.SIGKILL)
+    return code != 0
+
+
+def killed_at_every_change(user: User, command: list[str], reset: list[str]) -> None:
+    """Whenever the command is killed, all is as before or as after, and whole. ``reset`` goes on from there."""
+    profile = Profile(Places(user.home / ".local/state/builder/profile", user.home / ".local/bin", user.home / ".local/share"))
+
+    def state() -> tuple[str, ...]:
+        current = profile.current()
+        assert current is not None
+        for path in current.links:
+            assert profile.places.of(path).is_file(), path
+        return tuple(f"{one.name} {one.digest}" for one in current.packages)
+
+    before, links = state(), user.links()
+    seen = []
+    number = 1
+    while killed(user, number, *command):
+        seen.append(state())
+        user(*reset)
+        assert (state(), user.links()) == (before, links)
+        number += 1
+    after = state()
+    assert after != before
+    assert set(seen) == {before, after}
+    user(*reset)
+
+
+def test_a_killed_command_leaves_all_as_before_or_as_after(user: User) -> None:
     store = Store(user.builder.store)
     first = put(store, "one", {"bin/one": b"#!/bin/sh\necho one 1\n", "bin/old": b"#!/bin/sh\n"})
     second = put(store, "one", {"bin/one": b"#!/bin/sh\necho one 2\n", "share/man/man1/one.1": b"x"}, "2")
-    user("install", first)
-    seen = set()
-    for number in range(1, 200):
-        code = f"""
-import os, signal, sys
-left = {number}
-def die(event, arguments):
-    global left
-    if event in ("os.rename", "os.symlink", "os.remove", "os.mkdir", "os.rmdir"):
-        left -= 1
-        if not left:
-            os.kill(os.getpid(), signal.SIGKILL)
-sys.addaudithook(die)
-from builder.cli import main
-main(["install", {second!r}])
-"""
-        command = [sys.executable, "-c", code]
-        done = subprocess.run(command, env=dict(user.builder.environment), capture_output=True, text=True, check=False)
-        said = user.started("one")
-        seen.add(said)
-        now = said.split()[1]
-        if done.returncode == 0:
-            break
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        if now == "2":
-            assert (user.home / ".local/share/man/man1/one.1").is_file()
-        user("install", first)
-        assert user.links() == {".local/bin/one", ".local/bin/old"}
-    assert number > 8
-    assert seen == {"one 1\n", "one 2\n"}
+    put(store, "two", {"bin/two": b"#!/bin/sh\n", "share/applications/two.desktop": b"Exec=two\n"})
+    user("install", second)
+    user("install", first, "two")
+    user("history", "--prune", "2")
+    killed_at_every_change(user, ["install", second], ["rollback", "--to", "2"])
+    killed_at_every_change(user, ["uninstall", "two"], ["rollback", "--to", "2"])
+    killed_at_every_change(user, ["rollback"], ["rollback", "--to", "2"])
+    killed_at_every_change(user, ["rollback", "--to", "1"], ["install", first, "two"])
+
+
+def test_a_killed_upgrade_leaves_all_as_before_or_as_after(
+    builder: Builder, tmp_path: Path, write_recipe: Callable[..., Path]
+) -> None:
+    (tmp_path / "home").mkdir()
+    user = User(tmp_path / "home", builder.store, dict(builder.environment))
+    script = 'mkdir -p "$OUT$PREFIX/bin"; printf "#!/bin/sh\\n" > "$OUT$PREFIX/bin/{}"; chmod +x "$OUT$PREFIX/bin/{}"'
+    recipe = write_recipe("up", script.format("old", "old"))
+    user("install", recipe)
+    write_recipe("up", script.format("new", "new"))
+    builder.build(recipe)
+    killed_at_every_change(user, ["upgrade"], ["rollback", "--to", "1"])
+    user("uninstall", "up")
+    user("history", "--prune", "0")
 
 
 def test_who_has_no_such_path_is_told_once(user: User) -> None:
@@ -352,9 +426,14 @@ def test_an_ordinary_user_installs(builder: Builder) -> None:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def test_a_desktop_file_in_a_folder_of_odd_names() -> None:
-    text = desktop.installed(b"Exec=a %u\nTryExec=a", programs=[b"a"], pixmaps=[], prefix=b"/pkg", place=b"/h o/$x%")
-    assert text == b'Exec="/h o/\\\\$x%%/bin/a" %u\nTryExec=/h o/$x%/bin/a'
+def test_files_that_start_programs_in_a_folder_of_odd_names() -> None:
+    where = desktop.Where({b"a": b"sbin/a"}, [], [], b"/pkg", b"/h o/$x%")
+    text = desktop.installed(b"share/applications/a.desktop", b"Exec=a %u\nTryExec=a", where)
+    assert text == b'Exec="/h o/\\\\$x%%/sbin/a" %u\nTryExec=/h o/$x%/sbin/a'
+    text = desktop.installed(b"share/dbus-1/services/a.service", b"[D-BUS Service]\nExec=/pkg/libexec/a -x\nName=a", where)
+    assert text == b'[D-BUS Service]\nExec="/h o/\\\\$x%/libexec/a" -x\nName=a'
+    text = desktop.installed(b"share/systemd/user/a.service", b"ExecStart=-@a b\nExecStop=/bin/true\nExecStopPost=\nX=a", where)
+    assert text == b'ExecStart=-@"/h o/$x%%/sbin/a" b\nExecStop=/bin/true\nExecStopPost=\nX=a'
 
 
 def test_a_record_is_read_as_it_was_written() -> None:
