@@ -14,11 +14,12 @@ musl have no versions; there it is ``.dynsym``, in which perf, going by names to
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from launcher.layout import (
     SHF_ALLOC,
+    SHF_EXECINSTR,
     SHT_DYNAMIC,
     SHT_NOBITS,
     SHT_PROGBITS,
@@ -94,6 +95,11 @@ def read(data: bytes, header: Header) -> Sections:
     return Sections(tuple(headers), names, tables)
 
 
+def are_apart(headers: Iterable[Section]) -> bool:
+    """Whether a file with these sections is debug information that was split off: it has no bytes of any code."""
+    return any(section.flags & SHF_EXECINSTR and section.type == SHT_NOBITS for section in headers)
+
+
 def of_launcher(sections: Sections, new: Sequence[Section], entry: int) -> Sections:
     """The program's sections with the ``new`` ones, which are called LABELS, and a symbol at ``entry``."""
     if not sections.headers:
@@ -133,6 +139,31 @@ def of_launcher(sections: Sections, new: Sequence[Section], entry: int) -> Secti
     tables[symbols].extend(Symbol(len(strings), _FUNCTION, 0, next(home, count), entry, 1).pack())
     strings.extend(LOADED + b"\0")
     return Sections(tuple(headers), sections.names, {n: bytes(table) for n, table in tables.items()})
+
+
+def of_debug_information(sections: Sections) -> Sections:
+    """The sections of the debug information that was split off a program, with those that only its launcher has.
+
+    gdb warns of each section of a program that the file with its debug information has not.
+    """
+    if not sections.headers:
+        return sections
+    headers = list(sections.headers)
+    names = bytearray(sections.tables[sections.names])
+
+    def add(text: bytes, section: Section) -> None:
+        headers.append(dataclasses.replace(section, name=len(names), type=SHT_NOBITS, flags=SHF_ALLOC, link=0, info=0))
+        names.extend(text + b"\0")
+
+    loaded = [section for section in sections.headers if section.flags & SHF_ALLOC]
+    for section in loaded:
+        if sections.name(section) in _RENAMED:
+            add(_RENAMED[sections.name(section)], section)
+    end = max((section.address + section.size for section in loaded), default=0)
+    for label in LABELS:
+        if not sections.index(label):
+            add(label, dataclasses.replace(_NONE, address=end, align=1))
+    return Sections(tuple(headers), sections.names, {**sections.tables, sections.names: bytes(names)})
 
 
 def of_program(sections: Sections, is_added: Callable[[int], bool]) -> Sections:
