@@ -75,6 +75,14 @@ class NoOutput(Error):
         super().__init__(f"{label} installed nothing", hint='The script has to fill "$OUT$PREFIX".')
 
 
+class NotSplit(Error):
+    """A file of which eu-strip left nothing, although it ended well."""
+
+    def __init__(self, path: bytes) -> None:
+        super().__init__(f"eu-strip left nothing of {show(path)}", hint=_LEAVE_WHOLE)
+        self.path = path
+
+
 def _printable(line: str) -> str:
     """A line of a log with nothing in it that could steer a terminal."""
     return "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in line)
@@ -189,8 +197,9 @@ class Executor:
                 nodes = dict(output.entries)
                 parts: list[tuple[bytes, File]] = []
                 for one in found:
-                    stripped, part = made[b"main/" + one.paths[0]], made[b"debug/" + one.paths[0]]
-                    assert type(stripped) is File and type(part) is File, one
+                    stripped, part = (made.get(top + one.paths[0]) for top in (b"main/", b"debug/"))
+                    if type(stripped) is not File or type(part) is not File:
+                        raise NotSplit(one.paths[0])  # nothing but a file that has taken eu-strip over could do that
                     nodes.update(dict.fromkeys(one.paths, stripped))
                     parts.append((one.build_id, batch.add_bytes(for_launcher(self.store.read_blob(part.blob)))))
                 left, apart = Manifest(nodes.items()), laid_out(parts)

@@ -225,7 +225,7 @@ def artifact_path(store: Store, built: Built) -> Path:
 
 def debug_path(store: Store, built: Built) -> Path:
     """Where its debug information is checked out, or will be."""
-    assert built.debug is not None and isinstance(built.item, Recipe)
+    assert built.debug is not None
     return artifacts.path_of(store, built.debug, name=steps.debug_name(built.item), version=built.item.version)
 
 

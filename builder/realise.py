@@ -85,7 +85,7 @@ class Realiser:
             assert built is not None, item
             if built.artifact is not None:
                 self._check_out(built.artifact, item.name, item.version)
-            if built.debug is not None and isinstance(item, Recipe):
+            if built.debug is not None:
                 self._check_out(built.debug, steps.debug_name(item), item.version)
             results.append(built)
         return results
@@ -235,7 +235,7 @@ class Realiser:
     # -- the builder's own tools --
 
     def _system(self, system: System) -> Digest:
-        """The root of a system whose archives are imported, if it is not held."""
+        """The root of a system, made of its archives if it is not held."""
         root = self.known.held(steps.system_action(system, read_lock(system)))
         return root or self._make_system(system).tree
 

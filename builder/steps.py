@@ -187,9 +187,9 @@ def split_actions(recipe: Recipe, output: Digest, tools: Digest) -> tuple[Action
     return Action("strip", inputs, settings), Action("debug", inputs, settings)
 
 
-def debug_name(recipe: Recipe) -> str:
-    """What the artifact with the debug information of ``recipe`` is called."""
-    return f"{recipe.name}-debug"
+def debug_name(item: Recipe | System) -> str:
+    """What the artifact with the debug information of ``item`` is called."""
+    return f"{item.name}-debug"
 
 
 def pack_action(

@@ -38,6 +38,8 @@ _GUARDS = (b".gnu.version_r", b".dynsym")
 _RENAMED = {name: b".launcher.was" + name for name in (*_REPLACED, *_GUARDS)}
 _WAS = {new: old for old, new in _RENAMED.items()}
 LABELS = (b".launcher", b".dynstr", b".dynamic", b".launcher.memory")
+# What a table may be aligned to: it is written with so many bytes before it.
+MAX_ALIGN = 1 << 16
 LOADED = b"_dl_debug_state"
 _FUNCTION = 0x12  # STB_GLOBAL, STT_FUNC
 _NONE = Section(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -90,7 +92,8 @@ def read(data: bytes, header: Header) -> Sections:
     if len(symbols) == 1 and 0 < headers[symbols[0]].link < len(headers):
         wanted += [symbols[0], headers[symbols[0]].link]
     tables = {n: data[headers[n].offset : headers[n].offset + headers[n].size] for n in wanted}
-    if any(len(table) != headers[n].size for n, table in tables.items()) or not tables[names].endswith(b"\0"):
+    wrong = (len(table) != headers[n].size or headers[n].align > MAX_ALIGN for n, table in tables.items())
+    if any(wrong) or not tables[names].endswith(b"\0"):
         return Sections()
     return Sections(tuple(headers), names, tables)
 

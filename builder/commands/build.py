@@ -28,6 +28,7 @@ from builder.commands import Context, say, say_json
 from builder.known import Built, Known, artifact_path, debug_path, is_checked_out
 from builder.load import load
 from builder.recipe import BadRecipe, Buildable, Recipe, closure
+from builder.steps import debug_name
 from store.digest import Digest
 from store.store import Store
 
@@ -136,8 +137,8 @@ def _rows(store: Store, built: Built, link: str | None) -> list[dict[str, str | 
         return [_row(built.item.name, version, built.tree)]
     found: list[tuple[str, Digest, Path, str | None]] = [(built.item.name, built.artifact, artifact_path(store, built), link)]
     if built.debug is not None:
-        path = debug_path(store, built)
-        found.append((f"{built.item.name}-debug", built.debug, path, None if link is None else f"{link}-debug"))
+        name, path = debug_name(built.item), debug_path(store, built)
+        found.append((name, built.debug, path, None if link is None else f"{link}-debug"))
     rows = []
     for name, digest, path, place in found:
         if place is not None:
