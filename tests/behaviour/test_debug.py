@@ -111,6 +111,7 @@ def test_links_and_a_second_build(builder: Builder, write_recipe: Write, tmp_pat
     # The artifact alone is built from the same steps.
     (alone,) = builder.build(recipe)
     assert alone["path"] == os.readlink(tmp_path / "result")
+    assert "linked 1: the same again" in builder("build", recipe, "--check").stdout
     kept = {row["digest"] for row in json.loads(builder("root", "list", "--json").stdout)}
     assert kept >= {row["digest"] for row in builder.build(recipe, debug_info=True)}
     both = builder("build", recipe, write_recipe("other", MANY, more=SPLIT), "--debug-info", "-o", "x", cwd=tmp_path)
