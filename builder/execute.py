@@ -6,7 +6,7 @@ import os
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
@@ -16,15 +16,31 @@ from builder import sandbox
 from builder.recipe import Limits
 from builder.record import record
 from builder.sandbox import Bind, Outcome, Sandbox
-from builder.steps import BUILD, OUT, PREFIX, START, USER
+from builder.steps import BUILD, OUT, PREFIX, START, USER, command
+from launcher.debug import Described, for_launcher, laid_out
 from store import files, trees
 from store.action import Action
 from store.digest import Digest
 from store.errors import Error
-from store.manifest import DIRECTORY, Directory, Manifest, show
+from store.manifest import DIRECTORY, Directory, File, Manifest, show
 from store.store import Store
 
 TAIL = 20
+_FILES = b"files/"
+# Names are words here, and never a part of the script.
+_SPLIT = """
+find . -type f -exec sh -eu -c '
+  for file; do
+    mkdir -p "/out/main/${file%/*}" "/out/debug/${file%/*}"
+    if ! eu-strip -g -f "/out/debug/$file" -F "${file##*/}.debug" -o "/out/main/$file" "$file"; then
+      printf "eu-strip cannot split %s\\n" "${file#./}"
+      exit 1
+    fi
+    chmod 644 "/out/debug/$file"
+  done
+' sh {} +
+"""
+_LEAVE_WHOLE = "List the file under `keep` of the recipe to leave it whole, or leave `debug` out."
 ARTIFACT = "/artifact"
 HOME = "/home"
 
@@ -57,6 +73,14 @@ class NoOutput(Error):
 
     def __init__(self, label: str) -> None:
         super().__init__(f"{label} installed nothing", hint='The script has to fill "$OUT$PREFIX".')
+
+
+class NotSplit(Error):
+    """A file of which eu-strip left nothing, although it ended well."""
+
+    def __init__(self, path: bytes) -> None:
+        super().__init__(f"eu-strip left nothing of {show(path)}", hint=_LEAVE_WHOLE)
+        self.path = path
 
 
 def _printable(line: str) -> str:
@@ -132,6 +156,58 @@ class Executor:
                 raise BuildFailed(f"the check of {label}", outcome, log, hint)
         with self.store.batch() as batch:
             batch.add_result(record(action, label, digest, started, log=Digest.of(log.read_bytes())))
+
+    def split(
+        self,
+        actions: tuple[Action, Action],
+        label: str,
+        tools: Manifest,
+        output: Manifest,
+        found: Sequence[Described],
+        *,
+        limits: Limits,
+        say: Callable[[str], None],
+    ) -> Digest:
+        """Split the debug information of the files ``found`` off from ``output``, and record both results.
+
+        Gives the digest of the output without it. Raises BuildFailed.
+        """
+        started = time.time()
+        log = self.store.log_path(actions[0].digest)
+        with self.store.workspace() as folder:
+            mounts = [(path.encode(), DIRECTORY) for path in ("proc", "dev", "tmp", "out")]
+            files_in = [(_FILES + one.paths[0], one.file) for one in found]
+            _fill(self.store, folder / "root", Manifest.with_parents([*tools.entries, *mounts, *files_in]))
+            (folder / "out").mkdir()
+            box = Sandbox(
+                root=folder / "root",
+                command=tuple(command(_SPLIT)),
+                variables={"PATH": "/usr/bin", "LC_ALL": "C.UTF-8"},
+                directory=f"/{_FILES.decode()}",
+                binds=(Bind(folder / "out", OUT, writable=True),),
+                limits=limits,
+            )
+            outcome = self._run(box, log, say)
+            if outcome.status or outcome.stopped:
+                raise BuildFailed(f"splitting off the debug information of {label}", outcome, log, _LEAVE_WHOLE)
+            with self.store.batch() as batch:
+                with files.directory(folder / "out") as fd:
+                    made = trees.take_in(batch, fd, move=True)
+                batch.commit()
+                nodes = dict(output.entries)
+                parts: list[tuple[bytes, File]] = []
+                for one in found:
+                    stripped, part = (made.get(top + one.paths[0]) for top in (b"main/", b"debug/"))
+                    if type(stripped) is not File or type(part) is not File:
+                        raise NotSplit(one.paths[0])  # nothing but a file that has taken eu-strip over could do that
+                    nodes.update(dict.fromkeys(one.paths, stripped))
+                    parts.append((one.build_id, batch.add_bytes(for_launcher(self.store.read_blob(part.blob)))))
+                left, apart = Manifest(nodes.items()), laid_out(parts)
+                said = Digest.of(log.read_bytes())
+                for action, tree in zip(actions, (left, apart), strict=True):
+                    batch.add_manifest(tree)
+                    batch.add_result(record(action, label, tree.digest, started, log=said))
+        return left.digest
 
     def bare(self, folder: Path, bare_root: Manifest, artifact: Path) -> Sandbox:
         """The sandbox of a check, laid out below ``folder``: the artifact is at another place than it was built for."""

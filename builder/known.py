@@ -42,11 +42,15 @@ class MissingLock(BadRecipe):
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What there is of a recipe: its raw output and artifact; of a system, its root and no artifact."""
+    """What there is of a recipe: its raw output and artifact; of a system, its root and no artifact.
+
+    ``debug`` is the artifact with its debug information, where that was asked for.
+    """
 
     item: Buildable
     tree: Digest
     artifact: Digest | None = None
+    debug: Digest | None = None
 
 
 def lock_path(system: System) -> Path:
@@ -136,14 +140,34 @@ class Known:
         return trees
 
     def tree(self, item: Buildable) -> Digest | None:
-        """What others are built from: a system's root, or a recipe's raw output."""
+        """What others are built from: a system's root, or a recipe's raw output, without what is split off from it."""
         if item.name not in self._trees:
-            action = self.build_action(item) if isinstance(item, Recipe) else steps.system_action(item, read_lock(item))
-            digest = self.tree_of(action) if action is not None else None
+            digest = (
+                self._output(item) if isinstance(item, Recipe) else self.tree_of(steps.system_action(item, read_lock(item)))
+            )
             if digest is None:
                 return None
             self._trees[item.name] = digest
         return self._trees[item.name]
+
+    def _output(self, recipe: Recipe) -> Digest | None:
+        if recipe.debug:
+            split = self.split_actions(recipe)
+            return None if split is None else self.tree_of(split[0])
+        action = self.build_action(recipe)
+        return None if action is None else self.tree_of(action)
+
+    def split_actions(self, recipe: Recipe) -> tuple[Action, Action] | None:
+        """How the debug information of ``recipe`` is split off, or None while it is not built, or what splits is not there."""
+        action = self.build_action(recipe)
+        output = None if action is None else self.tree_of(action)
+        tool = None if output is None else self.tree_of(steps.system_action(tools.DEBUG, read_lock(tools.DEBUG)))
+        return None if output is None or tool is None else steps.split_actions(recipe, output, tool)
+
+    def debug(self, recipe: Recipe) -> Digest | None:
+        """The artifact with the debug information of ``recipe``."""
+        split = self.split_actions(recipe) if recipe.debug else None
+        return None if split is None else self.tree_of(split[1])
 
     def root(self, recipe: Recipe) -> Digest | None:
         """The input root of ``recipe``."""
@@ -169,8 +193,11 @@ class Known:
             steps.pack_action(output, root, pack_settings(recipe), bootstrap.load(steps.machine(recipe)).digest)
         )
 
-    def built(self, item: Buildable) -> Built | None:
-        """All that there is of ``item``, or None if any step is yet to be done."""
+    def built(self, item: Buildable, *, debug: bool = False) -> Built | None:
+        """All that there is of ``item``, or None if any step is yet to be done.
+
+        With ``debug``, what was split off is one of the steps.
+        """
         tree = self.tree(item)
         if tree is None or isinstance(item, System):
             return None if tree is None else Built(item, tree)
@@ -181,7 +208,8 @@ class Known:
             bare = self.bare_root()
             if bare is None or self.tree_of(steps.check_action(item, artifact, bare)) is None:
                 return None
-        return Built(item, tree, artifact)
+        apart = self.debug(item) if debug else None
+        return Built(item, tree, artifact, apart) if apart is not None or not debug else None
 
 
 def can_check(recipe: Recipe) -> bool:
@@ -193,6 +221,19 @@ def artifact_path(store: Store, built: Built) -> Path:
     """Where the artifact of ``built`` is checked out, or will be."""
     assert built.artifact is not None
     return artifacts.path_of(store, built.artifact, name=built.item.name, version=built.item.version)
+
+
+def debug_path(store: Store, built: Built) -> Path:
+    """Where its debug information is checked out, or will be."""
+    assert built.debug is not None
+    return artifacts.path_of(store, built.debug, name=steps.debug_name(built.item), version=built.item.version)
+
+
+def is_checked_out(store: Store, built: Built) -> bool:
+    """Whether each artifact of ``built`` is there to be used."""
+    places = [artifact_path(store, built)] if built.artifact is not None else []
+    places += [debug_path(store, built)] if built.debug is not None else []
+    return all(map(artifacts.is_there, places))
 
 
 def inputs(recipe: Recipe) -> Iterable[Buildable]:

@@ -19,7 +19,7 @@ BUILDER = "urn:builder:builder"
 
 def statement(build: Build, name: str, artifact: Manifest) -> dict[str, Any]:
     """The provenance of ``artifact``, whose folder is called ``name``. Raises NotKnown."""
-    packed, made = build.of("pack", "select"), build.of("build", "adopt", "select")
+    packed, made = build.of("pack", "debug", "select"), build.of("build", "adopt", "select")
     made = made or packed
     if made is None:
         raise NotKnown(artifact.digest)

@@ -38,12 +38,21 @@ def platform_of(artifact: Manifest) -> str:
     return HOST
 
 
+def _platform(store: Store, known: Graph, artifact: Digest) -> str:
+    """The same of an artifact whose making may say it: debug information has no launch directory."""
+    for step in known.gave(artifact):
+        result = store.read_result(step.action) if step.kind == "debug" else None
+        if result is not None:
+            return str(Action.decode(result.record).settings[1])
+    return platform_of(store.read_manifest(artifact))
+
+
 def share(store: Store, known: Graph, artifact: Named) -> Share:
     """All that another builder has to know to take ``artifact`` for what its recipe gives. Raises MissingManifest.
 
     ``known`` has the store's steps. Not how a system's root is made of its packages: that the root has this digest is enough.
     """
-    platform = platform_of(store.read_manifest(artifact.digest))
+    platform = _platform(store, known, artifact.digest)
     _, way = known.behind([artifact.digest], through=lambda step: step.kind != "root")
     statements: list[Statement] = []
     pointers: list[Statement] = []
@@ -53,11 +62,12 @@ def share(store: Store, known: Graph, artifact: Named) -> Share:
         if result is None:
             continue
         tree = store.read_manifest(result.output)
-        if step.kind == "pack" and step.output == artifact.digest:
+        if step.kind in ("pack", "debug") and step.output == artifact.digest:
             said = Statement(result, artifact.folder.name, artifact.folder.version, platform, tree.size)
             pointers.append(said)
-            raw = Action.decode(result.record).inputs[0][1]
-            outputs.append((Folder.of(raw, artifact.folder.name, artifact.folder.version), raw))
+            if step.kind == "pack":
+                raw = Action.decode(result.record).inputs[0][1]
+                outputs.append((Folder.of(raw, artifact.folder.name, artifact.folder.version), raw))
         else:
             said = Statement(result, step.kind, NO_VERSION, platform, tree.size)
         statements.append(said)

@@ -15,12 +15,12 @@ from builder.archives import usr_merged
 from builder.execute import Executor
 from builder.fetch import Fetcher
 from builder.imports import Import, import_archives
-from builder.known import Built, Elsewhere, Known, artifact_path, can_check, inputs, local_tree, pack_settings, read_lock, wins
+from builder.known import Built, Elsewhere, Known, can_check, inputs, is_checked_out, local_tree, pack_settings, read_lock, wins
 from builder.progress import Progress
 from builder.recipe import HOST, BadRecipe, Buildable, Local, Recipe, Source, System, closure
 from builder.record import record
 from builder.steps import heading
-from launcher import bootstrap, pack
+from launcher import bootstrap, debug, pack
 from launcher.bootstrap import Bootstrap
 from launcher.settings import Settings
 from store import artifacts
@@ -44,12 +44,16 @@ class NotBuilt(Error):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to build: how many recipes at once, how many jobs a script may run, which to build again, what to keep."""
+    """How to build: how many recipes at once, how many jobs a script may run, which to build again, what to keep.
+
+    ``debug`` are those whose debug information is wanted too.
+    """
 
     parallel: int
     jobs: int
     rebuild: frozenset[str] = frozenset()
     keep_failed: bool = False
+    debug: frozenset[str] = frozenset()
 
 
 class Realiser:
@@ -70,24 +74,26 @@ class Realiser:
         """Make every target, and give what came of each, in their order. The first failure stops all."""
         wanted = self._wanted(targets)
         if wanted:
-            self._import([tools.SYSTEM, *wanted])
+            self._import_for(wanted)
             bwrap = self._bubblewrap()
             executor = Executor(self.store, bwrap, self.options.jobs, self.cancel)
             self._in_order(wanted, lambda item: self._realise(item, executor))
         known = Known(self.store, self.elsewhere)
         results = []
         for item in targets:
-            built = known.built(item)
+            built = known.built(item, debug=item.name in self.options.debug)
             assert built is not None, item
             if built.artifact is not None:
                 self._check_out(built.artifact, item.name, item.version)
+            if built.debug is not None:
+                self._check_out(built.debug, steps.debug_name(item), item.version)
             results.append(built)
         return results
 
     def prepare(self, recipe: Recipe) -> tuple[Executor, Action, Manifest]:
         """Everything that building ``recipe`` needs, without building it: who runs it, its action and its input root."""
         needed = self._wanted(list(inputs(recipe)), inner=True)
-        self._import([tools.SYSTEM, recipe, *needed])
+        self._import_for([recipe, *needed])
         executor = Executor(self.store, self._bubblewrap(), self.options.jobs, self.cancel)
         self._in_order(needed, lambda item: self._realise(item, executor))
         root = self._merge(recipe)
@@ -128,13 +134,14 @@ class Realiser:
 
     def _is_there(self, item: Buildable, *, target: bool) -> bool:
         """Whether nothing is to be done: a target's artifact has to be there, and of an input what builds read."""
-        built = self.known.built(item)
+        built = self.known.built(item, debug=target and item.name in self.options.debug)
         if built is None:
             return False
-        if target and built.artifact and artifacts.is_there(artifact_path(self.store, built)):
+        if not target or built.artifact is None:
+            return self.known.has(built.tree)
+        if is_checked_out(self.store, built):
             return True
-        needed = built.artifact if target and built.artifact is not None else built.tree
-        return self.known.has(needed)
+        return all(self.known.has(tree) for tree in (built.artifact, built.debug) if tree is not None)
 
     def explain(self, targets: Sequence[Buildable]) -> list[tuple[Buildable, str, int]]:
         """What ``run`` would do to each recipe, and how many bytes it would fetch for it, as far as is known before."""
@@ -193,6 +200,11 @@ class Realiser:
         """Bring every archive that making ``items`` reads into the store."""
         import_archives(self.store, self.fetcher, self._archives(items), self.progress)
 
+    def _import_for(self, items: Sequence[Buildable]) -> None:
+        """The same, with what the builder itself runs for it."""
+        splits = any(isinstance(item, Recipe) and item.debug for item in items)
+        self._import([tools.SYSTEM, *([tools.DEBUG] if splits else []), *items])
+
     def _make_system(self, system: System) -> Built:
         """A system root from the trees of its packages."""
         lock = read_lock(system)
@@ -222,10 +234,14 @@ class Realiser:
 
     # -- the builder's own tools --
 
+    def _system(self, system: System) -> Digest:
+        """The root of a system, made of its archives if it is not held."""
+        root = self.known.held(steps.system_action(system, read_lock(system)))
+        return root or self._make_system(system).tree
+
     def _bubblewrap(self) -> Path:
         """Where bubblewrap is, packed like any other program."""
-        root = self.known.held(steps.system_action(tools.SYSTEM, read_lock(tools.SYSTEM)))
-        root = root or self._make_system(tools.SYSTEM).tree
+        root = self._system(tools.SYSTEM)
         tree = self.store.read_manifest(root)
         bare, select = tools.bare_action(root), tools.select_action(root)
         if self.known.held(bare) is None:
@@ -256,8 +272,7 @@ class Realiser:
                 hint=f"Give it a System for {HOST} as well, whose programs its script runs.",
             )
         root = self._merge(recipe)
-        action = steps.build_action(recipe, root)
-        output = self._build(recipe, action, root, executor)
+        output = self._output(recipe, root, executor)
         code = bootstrap.load(steps.machine(recipe))
         artifact = self._pack(
             label, output, root, pack_settings(recipe), code=code, view=lambda tree: steps.target_root(recipe, tree)
@@ -296,6 +311,40 @@ class Realiser:
             root = batch.add_manifest(merge(trees, wins=winners))
             batch.add_result(record(action, heading(recipe), root, started))
         return root
+
+    def _output(self, recipe: Recipe, root: Digest, executor: Executor) -> Digest:
+        """What is packed, and what others are built from."""
+        action = steps.build_action(recipe, root)
+        if not recipe.debug:
+            return self._build(recipe, action, root, executor)
+        tool = self._system(tools.DEBUG)
+        before = self.known.tree_of(action)
+        if before is not None and recipe.name not in self.options.rebuild:
+            stripped = self._split_before(recipe, steps.split_actions(recipe, before, tool))
+            if stripped is not None:
+                return stripped
+        output = self._build(recipe, action, root, executor)
+        actions = steps.split_actions(recipe, output, tool)
+        return self._split_before(recipe, actions) or self._split(recipe, actions, output, tool, executor)
+
+    def _split_before(self, recipe: Recipe, actions: tuple[Action, Action]) -> Digest | None:
+        """The output without its debug information, if that was split off before, and all that is wanted of it is here."""
+        wanted = actions if recipe.name in self.options.debug else actions[:1]
+        trees = [self.known.held(action) for action in wanted]
+        return trees[0] if None not in trees else None
+
+    def _split(
+        self, recipe: Recipe, actions: tuple[Action, Action], output: Digest, tool: Digest, executor: Executor
+    ) -> Digest:
+        label = heading(recipe)
+        tree = self.store.read_manifest(output)
+        files = debug.described(tree, keep=recipe.keep, read=self.store.read_blob)
+        if not files:
+            raise debug.NoDebugInformation(label)
+        with self.progress.task("split", label) as task:
+            return executor.split(
+                actions, label, self.store.read_manifest(tool), tree, files, limits=recipe.limits, say=task.say
+            )
 
     def _build(self, recipe: Recipe, action: Action, root: Digest, executor: Executor) -> Digest:
         label = heading(recipe)

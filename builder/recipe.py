@@ -175,7 +175,8 @@ class Recipe:
     themselves, ``missing`` those that may stay unresolved, ``host_interpreters`` what ``#!`` lines may take from the
     host, ``keep`` files and directories in which packing rewrites nothing. ``data`` are words for what programs read at run
     time, taken from the input root (launcher/settings.py has the list); ``host_libraries`` lets programs open libraries that
-    only the host has. ``wins`` maps a path that several inputs hold to the name of the input or source that is right.
+    only the host has. ``debug`` splits debug information off, into an artifact of its own. ``wins`` maps a path that several
+    inputs hold to the name of the input or source that is right.
 
     Neither ``about``, ``check``, ``limits`` nor the URLs of sources have a part in what is built.
     """
@@ -195,6 +196,7 @@ class Recipe:
     keep: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
     host_libraries: bool = False
+    debug: bool = False
     wins: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     platform: str = "x86_64-linux"
@@ -211,7 +213,9 @@ class Recipe:
             _check_texts(what, getattr(self, what))
         for word in self.data:
             _require(word in DATA, f"there is no data called {word!r}", f"Known: {', '.join(DATA)}.")
-        _require(type(self.host_libraries) is bool, f"host_libraries is True or False, and got {self.host_libraries!r}")
+        for what in ("host_libraries", "debug"):
+            value = getattr(self, what)
+            _require(type(value) is bool, f"{what} is True or False, and got {value!r}")
         _check_mapping("wins", self.wins)
         _check_variables("variables", self.variables)
         _require(isinstance(self.environment, Mapping), "environment maps a program's path to its variables")

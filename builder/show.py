@@ -22,6 +22,7 @@ _DONE = {
     "import": "imported",
     "merge": "merged",
     "build": "built",
+    "split": "split",
     "pack": "packed",
     "check": "checked",
     "export": "exported",

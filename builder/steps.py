@@ -23,7 +23,7 @@ OUT = "/out"
 START = f"{BUILD}/src"
 
 # Raised when a step begins to mean something else, so that no older result is taken for it.
-SYSTEM_VERSION, MERGE_VERSION, BUILD_VERSION, CHECK_VERSION, ADOPT_VERSION = 1, 1, 1, 1, 1
+SYSTEM_VERSION, MERGE_VERSION, BUILD_VERSION, CHECK_VERSION, ADOPT_VERSION, SPLIT_VERSION = 1, 1, 1, 1, 1, 1
 
 USER, USER_ID = "builder", 1000
 
@@ -178,6 +178,18 @@ def build_action(recipe: Recipe, input_root: Digest) -> Action:
         [f"{OUT}{PREFIX}"],
     )
     return Action("build", (("input root", input_root),), settings)
+
+
+def split_actions(recipe: Recipe, output: Digest, tools: Digest) -> tuple[Action, Action]:
+    """The keys of an output without its debug information, and of that information. Both come of one run."""
+    inputs = (("output", output), ("tools", tools))
+    settings: tuple[Value, ...] = (SPLIT_VERSION, recipe.platform, list[Value](sorted(set(recipe.keep))))
+    return Action("strip", inputs, settings), Action("debug", inputs, settings)
+
+
+def debug_name(item: Recipe | System) -> str:
+    """What the artifact with the debug information of ``item`` is called."""
+    return f"{item.name}-debug"
 
 
 def pack_action(

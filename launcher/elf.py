@@ -13,9 +13,9 @@ from elftools.common.exceptions import ELFError
 from elftools.common.utils import struct_parse
 from elftools.elf.elffile import ELFFile
 
-from launcher import config
+from launcher import config, sections
 from launcher.config import Config
-from launcher.layout import MAX_SEGMENTS, BadElf, read_string
+from launcher.layout import MAX_SEGMENTS, BadElf, Header, read_sections, read_string
 
 MAGIC = b"\x7fELF"
 MAX_DYNAMIC = 4096
@@ -32,6 +32,7 @@ class Kind(enum.Enum):
     PROGRAM = "program"
     STATIC = "static program"
     LIBRARY = "library"
+    DEBUG = "debug information"
     OTHER = "other"
 
 
@@ -129,6 +130,8 @@ class _Reader:
         bits, machine, kind = self.elf.elfclass, str(self.elf["e_machine"]), self.elf["e_type"]
         if kind not in ("ET_EXEC", "ET_DYN"):
             return Elf(Kind.OTHER, bits, machine)
+        if bits == 64 and self.elf.little_endian and sections.are_apart(read_sections(self.data, Header.read(self.data, 0))):
+            return Elf(Kind.DEBUG, bits, machine)
         known = self.launcher() if bits == 64 and self.elf.little_endian else None
         if known and not known.graft:
             return Elf(Kind.STATIC, bits, machine, launcher=known)

@@ -245,10 +245,9 @@ def _open(data: bytes) -> _Program:
     segments = read_segments(data, header)
     own = sections.read(data, header)
     tables = [own.headers[n] for n in own.tables]
-    table_end = header.shoff + len(own.headers) * Section.FORM.size if own.headers else 0
-    covered = max(_end(header, segments, own), table_end, *(table.offset + table.size for table in tables), 0)
-    if data[covered:].strip(b"\0"):
-        raise PayloadBehind(len(data) - covered)
+    whole = covered(header, segments, own)
+    if data[whole:].strip(b"\0"):
+        raise PayloadBehind(len(data) - whole)
     # What only sections lead to is written anew, so that it need not stay if it is at the end.
     end = _end(header, segments, own)
     if tables and min(header.shoff, *(table.offset for table in tables)) >= end:
@@ -277,6 +276,13 @@ def _check_loads(program: _Program) -> None:
             if segment.offset + segment.file_size > len(program.data) or segment.file_size > segment.memory_size:
                 raise BadElf("a segment is cut off")
             end = segment.address + segment.memory_size
+
+
+def covered(header: Header, segments: list[Segment], own: Sections) -> int:
+    """Where the part of the file ends that its headers account for. What is behind it, but zeros, is a payload."""
+    tables = [own.headers[n] for n in own.tables]
+    table_end = header.shoff + len(own.headers) * Section.FORM.size if own.headers else 0
+    return max(_end(header, segments, own), table_end, *(table.offset + table.size for table in tables), 0)
 
 
 def _end(header: Header, segments: list[Segment], own: Sections) -> int:

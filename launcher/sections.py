@@ -14,11 +14,12 @@ musl have no versions; there it is ``.dynsym``, in which perf, going by names to
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from launcher.layout import (
     SHF_ALLOC,
+    SHF_EXECINSTR,
     SHT_DYNAMIC,
     SHT_NOBITS,
     SHT_PROGBITS,
@@ -37,6 +38,8 @@ _GUARDS = (b".gnu.version_r", b".dynsym")
 _RENAMED = {name: b".launcher.was" + name for name in (*_REPLACED, *_GUARDS)}
 _WAS = {new: old for old, new in _RENAMED.items()}
 LABELS = (b".launcher", b".dynstr", b".dynamic", b".launcher.memory")
+# What a table may be aligned to: it is written with so many bytes before it.
+MAX_ALIGN = 1 << 16
 LOADED = b"_dl_debug_state"
 _FUNCTION = 0x12  # STB_GLOBAL, STT_FUNC
 _NONE = Section(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -89,9 +92,15 @@ def read(data: bytes, header: Header) -> Sections:
     if len(symbols) == 1 and 0 < headers[symbols[0]].link < len(headers):
         wanted += [symbols[0], headers[symbols[0]].link]
     tables = {n: data[headers[n].offset : headers[n].offset + headers[n].size] for n in wanted}
-    if any(len(table) != headers[n].size for n, table in tables.items()) or not tables[names].endswith(b"\0"):
+    wrong = (len(table) != headers[n].size or headers[n].align > MAX_ALIGN for n, table in tables.items())
+    if any(wrong) or not tables[names].endswith(b"\0"):
         return Sections()
     return Sections(tuple(headers), names, tables)
+
+
+def are_apart(headers: Iterable[Section]) -> bool:
+    """Whether a file with these sections is debug information that was split off: it has no bytes of any code."""
+    return any(section.flags & SHF_EXECINSTR and section.type == SHT_NOBITS for section in headers)
 
 
 def of_launcher(sections: Sections, new: Sequence[Section], entry: int) -> Sections:
@@ -133,6 +142,31 @@ def of_launcher(sections: Sections, new: Sequence[Section], entry: int) -> Secti
     tables[symbols].extend(Symbol(len(strings), _FUNCTION, 0, next(home, count), entry, 1).pack())
     strings.extend(LOADED + b"\0")
     return Sections(tuple(headers), sections.names, {n: bytes(table) for n, table in tables.items()})
+
+
+def of_debug_information(sections: Sections) -> Sections:
+    """The sections of the debug information that was split off a program, with those that only its launcher has.
+
+    gdb warns of each section of a program that the file with its debug information has not.
+    """
+    if not sections.headers:
+        return sections
+    headers = list(sections.headers)
+    names = bytearray(sections.tables[sections.names])
+
+    def add(text: bytes, section: Section) -> None:
+        headers.append(dataclasses.replace(section, name=len(names), type=SHT_NOBITS, flags=SHF_ALLOC, link=0, info=0))
+        names.extend(text + b"\0")
+
+    loaded = [section for section in sections.headers if section.flags & SHF_ALLOC]
+    for section in loaded:
+        if sections.name(section) in _RENAMED:
+            add(_RENAMED[sections.name(section)], section)
+    end = max((section.address + section.size for section in loaded), default=0)
+    for label in LABELS:
+        if not sections.index(label):
+            add(label, dataclasses.replace(_NONE, address=end, align=1))
+    return Sections(tuple(headers), sections.names, {**sections.tables, sections.names: bytes(names)})
 
 
 def of_program(sections: Sections, is_added: Callable[[int], bool]) -> Sections:

@@ -30,4 +30,5 @@ recipe = Recipe(
         test "$(echo '{"a": [1, 2, 3]}' | jq -c '.a | map(. * 2)')" = "[2,4,6]"
         test "$(echo '"x86-64"' | jq 'test("[0-9]+-[0-9]+")')" = "true"
     """,
+    debug=True,
 )

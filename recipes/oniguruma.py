@@ -23,4 +23,5 @@ recipe = Recipe(
         make install DESTDIR="$OUT"
         rm "$OUT$PREFIX"/lib/*.la
     """,
+    debug=True,
 )

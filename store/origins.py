@@ -236,12 +236,12 @@ class _Search:
         return self.later[tree]
 
     def origin(self, artifact: Digest, path: bytes, file: File) -> Origin:
-        chain, leaf = self.walk(artifact, path, file)
-        how: How = "imported" if leaf else "built"
+        chain, leaf, same = self.walk(artifact, path, file)
+        how: How = "built" if not leaf else "imported" if same else "changed"
         if len(chain) == 1 and not leaf:
             before = self.before(artifact, path, file)
             if before is not None:
-                way, leaf = self.walk(*before)
+                way, leaf, _ = self.walk(*before)
                 chain = [*chain, *way]
                 how = "changed" if leaf else "built"
             elif any(not self.index.store.manifest_path(tree).exists() for tree in self.parts(artifact)):
@@ -278,23 +278,32 @@ class _Search:
                 names.setdefault((path.rpartition(b"/")[2], node.size), (path, node))
         return self.names[manifest.digest]
 
-    def walk(self, tree: Digest, path: bytes, file: File, label: str = "unknown") -> tuple[list[Link], bool]:
-        """The steps back from ``tree`` as long as some input has the blob, and whether that ends in a tree from outside."""
+    def walk(self, tree: Digest, path: bytes, file: File, label: str = "unknown") -> tuple[list[Link], bool, bool]:
+        """The steps back from ``tree`` as long as some input has the blob, or had it with debug information in it.
+
+        Also whether that ends in a tree from outside, and whether that has the blob.
+        """
         chain: list[Link] = []
         seen = set()
+        same = True
         while tree not in seen:
             seen.add(tree)
             makers = self.makers(tree)
             if not makers:
                 source = self.graph.source(tree, label)
                 link = Link(source.kind, source.label, path) if source else Link("source", label, path)
-                return [*chain, link], True
+                return [*chain, link], True, same
             step, found = self.best(makers, path, file)
             chain.append(Link(step.kind, step.label, path))
             if found is None:
-                break
+                before = self.before(tree, path, file) if step.kind == "strip" else None
+                if before is None:
+                    break
+                tree, path, file = before
+                same = False
+                continue
             label, tree, path = found
-        return chain, False
+        return chain, False, same
 
     def likely(self, step: Step, blob: Digest) -> list[tuple[str, Digest]]:
         """The inputs of a step that may have this blob, in their order: of hundreds of packages, few do."""

@@ -44,14 +44,16 @@ def realiser(
     rebuild: frozenset[str] = frozenset(),
     parallel: int | None = None,
     sources: Sequence[str] = (),
+    debug: frozenset[str] = frozenset(),
 ) -> Iterator[Realiser]:
     """One run of the builder, with its progress shown for as long as the with block lasts.
 
-    ``sources`` are remotes to take results from, before those that are for all builds.
+    ``sources`` are remotes to take results from, before those that are for all builds. ``debug`` are the recipes whose
+    debug information is wanted too.
     """
     gc.enable()
     store.sweep()
-    options = Options(parallel=parallel or cores(), jobs=cores(), rebuild=rebuild, keep_failed=keep_failed)
+    options = Options(parallel=parallel or cores(), jobs=cores(), rebuild=rebuild, keep_failed=keep_failed, debug=debug)
     with show.progress(verbose=verbose) as progress:
         places = mirrors.find(context.config_path, context.environment)
         yield Realiser(
@@ -70,7 +72,7 @@ def _elsewhere(store: Store, context: Context, progress: Progress, sources: Sequ
     return Substitutes(store, [sharing.open(spec) for spec in specs], sharing.trust_policy(), progress)
 
 
-def explain(store: Store, context: Context, targets: Sequence[Buildable]) -> list[Step]:
+def explain(store: Store, context: Context, targets: Sequence[Buildable], *, debug: frozenset[str] = frozenset()) -> list[Step]:
     """What building ``targets`` would do, inputs first, as far as that can be known before it is done."""
-    with realiser(store, context, verbose=False) as maker:
+    with realiser(store, context, verbose=False, debug=debug) as maker:
         return [Step(name=i.name, version=i.version, state=s, bytes=b) for i, s, b in maker.explain(targets)]

@@ -72,7 +72,7 @@ def run(options: argparse.Namespace, context: Context) -> int:
 
 def _systems(options: argparse.Namespace) -> list[System]:
     if options.tools:
-        return [tools.SYSTEM]
+        return [tools.SYSTEM, tools.DEBUG]
     if options.recipe is None:
         raise BadRecipe("no recipe file was named", hint="For example: builder lock recipes/toolchain.py")
     item = load(options.recipe)

@@ -60,7 +60,7 @@ def test_tree_tells_where_each_piece_came_from(own: Builder) -> None:
 def test_why_names_the_way(own: Builder) -> None:
     (told,) = json.loads(own("why", "jq", "libonig", "--json").stdout)
     assert told["loaded_by"] == ["bin/jq"]
-    assert [step["kind"] for step in told["steps"]] == ["pack", "merge", "build"]
+    assert [step["kind"] for step in told["steps"]] == ["pack", "merge", "strip", "build"]
     assert "nothing in" in own("why", "jq", "libnothing", status=1).stderr
     assert "no artifact is called 'nothing'" in own("why", "nothing", "x", status=1).stderr
 

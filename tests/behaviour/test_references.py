@@ -155,7 +155,7 @@ def test_graph_goes_back_to_packages(jq: tuple[Builder, str]) -> None:
     by_tree = {step["tree"]: step for step in whole["steps"]}
     assert by_tree[whole["digest"]]["kind"] == "pack"
     kinds = {step["kind"] for step in whole["steps"]}
-    assert kinds == {"pack", "build", "merge", "root", "import"}
+    assert kinds == {"pack", "strip", "build", "merge", "root", "import"}
     lock = lockfile.parse((RECIPES / "toolchain.lock").read_text(), "lock")
     labels = {step["label"] for step in whole["steps"] if step["kind"] == "import"}
     assert labels >= {f"{package.name} {package.version}" for package in lock.packages}

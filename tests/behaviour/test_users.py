@@ -20,7 +20,7 @@ Write = Callable[..., Path]
 SCRIPT = """
     mkdir -p "$OUT$PREFIX/bin"
     echo "int main(void) { return 0; }" > m.c
-    gcc -o "$OUT$PREFIX/bin/m" m.c
+    gcc -g -o "$OUT$PREFIX/bin/m" m.c
     id -u > "$OUT$PREFIX/id"
 """
 
@@ -59,15 +59,15 @@ def as_nobody(place: Path, words: list[str], *, before: str = "") -> subprocess.
 
 
 def test_an_ordinary_user_builds_the_same_bytes(builder: Builder, write_recipe: Write, home: Path) -> None:
-    recipe = write_recipe("by-anybody", SCRIPT, check="m")
-    (mine,) = builder.build(recipe)
+    recipe = write_recipe("by-anybody", SCRIPT, check="m", more="debug=True")
+    mine = builder.build(recipe, debug_info=True)
     shutil.copytree(recipe.parent, home / "recipes")
     shutil.copy(ROOT / "recipes" / "toolchain.py", home / "recipes")
     shutil.copy(ROOT / "recipes" / "toolchain.lock", home / "recipes")
-    done = as_nobody(home, ["build", str(home / "recipes" / recipe.name), "--json", "--no-link"])
+    done = as_nobody(home, ["build", str(home / "recipes" / recipe.name), "--debug-info", "--json", "--no-link"])
     assert done.returncode == 0, done.stderr
-    (theirs,) = json.loads(done.stdout)["artifacts"]
-    assert theirs["digest"] == mine["digest"]
+    theirs, debug = json.loads(done.stdout)["artifacts"]
+    assert [theirs["digest"], debug["digest"]] == [artifact["digest"] for artifact in mine]
     assert (Path(theirs["path"]) / "id").read_text() == "1000\n"
     subprocess.run([Path(theirs["path"]) / "bin" / "m"], check=True)
     # What the user's umask forbids others is the folder's business, never the artifact's.

@@ -111,6 +111,30 @@ def test_what_others_are_built_from_is_taken_too(anna: User, bert: User, tmp_pat
     assert {step["name"]: step["state"] for step in plan}["oniguruma"] == "up to date"
 
 
+def test_debug_information_travels(anna: User, bert: User, tmp_path: Path) -> None:
+    shelf, link = tmp_path / "shelf", tmp_path / "link"
+    line = anna("key", "new", "anna").stdout.strip()
+    ours = json.loads(anna("build", RECIPES / "jq.py", "--debug-info", "-o", link, "--json").stdout)["artifacts"]
+    assert [row["name"] for row in ours] == ["jq", "jq-debug"]
+    anna("push", shelf, link, f"{link}-debug")
+    bert("key", "trust", line)
+    # By its own name, and as what comes of the recipe: then nothing is fetched to make it.
+    (pulled,) = json.loads(bert("pull", shelf, "jq-debug", "--no-link", "--json").stdout)["artifacts"]
+    assert pulled["digest"] == ours[1]["digest"]
+    bert("gc")
+    alone = Builder(bert.store, {**bert.environment, "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"})
+    words = ("build", RECIPES / "jq.py", "--debug-info", "--no-link", "--json")
+    theirs = json.loads(alone(*words, "--from", shelf).stdout)["artifacts"]
+    assert [row["digest"] for row in theirs] == [row["digest"] for row in ours]
+    assert not (bert.store / "downloads").exists() or not list((bert.store / "downloads").iterdir())
+    # A collection may take what was split off, although the artifact has to stay; then it is brought again.
+    alone("build", RECIPES / "jq.py", "-o", tmp_path / "kept")
+    bert("gc")
+    assert not Path(theirs[1]["path"]).exists()
+    assert json.loads(alone(*words, "--from", shelf).stdout)["artifacts"] == theirs
+    bert("check")
+
+
 def test_a_changed_recipe_is_not_taken(anna: User, bert: User, tmp_path: Path) -> None:
     shelf = tmp_path / "shelf"
     line = anna("key", "new", "anna").stdout.strip()
