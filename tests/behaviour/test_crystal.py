@@ -191,9 +191,20 @@ def test_one_file(builder: Builder, crystal: Path, tmp_path: Path) -> None:
     bwrap = next((builder.store / "artifacts").glob(f"*-bubblewrap-{tools.SYSTEM.version}")) / "bin" / "bwrap"
 
     def on(root: str, *words: str) -> str:
-        box = ["--unshare-all", "--clearenv", "--setenv", "HOME", "/home", "--ro-bind", tmp_path / root, "/", "--proc", "/proc"]
+        box: list[str | Path] = [
+            "--unshare-all",
+            "--clearenv",
+            "--setenv",
+            "HOME",
+            "/home",
+            "--ro-bind",
+            tmp_path / root,
+            "/",
+            "--proc",
+            "/proc",
+        ]
         box += ["--dev", "/dev", "--bind", home, "/home", "--chdir", "/home", "--", "/home/crystal.run", *words]
-        return subprocess.run([bwrap, *box], env={}, stdout=subprocess.PIPE, text=True, check=True).stdout
+        return subprocess.check_output([bwrap, *box], env={}, text=True)
 
     assert on("nothing", "--version").startswith("Crystal 1.14.0")
     for name in ("json", "yaml", "big", "openssl", "regex"):

@@ -174,7 +174,8 @@ def test_a_name_that_says_no_format(odd: tuple[Store, Manifest], tmp_path: Path)
     for name in "odd-1.0", "odd.tar", "odd.zip":
         assert "does not say what format" in builder("export", "odd", "-o", tmp_path / name, status=1).stderr
     said = builder("export", "odd", "-o", tmp_path / "a.tar.zst", "--entrypoint", "odd", status=1).stderr
-    assert "are of images" in said
+    assert "--entrypoint is of images and of one file" in said
+    assert "--label is of images" in builder("export", "odd", "-o", tmp_path / "a.run", "--label", "a=b", status=1).stderr
     assert "is not KEY=VALUE" in builder("export", "odd", "-o", "a.oci", "--label", "x", status=2).stderr
     assert "No such file" in builder("export", "odd", "-o", tmp_path / "no" / "a.tar.zst", status=1).stderr
     assert sorted(os.listdir(tmp_path)) == ["store"]
