@@ -120,7 +120,8 @@ def test_there_and_back(server: Server, world: World, zlib: dict[str, str]) -> N
     assert (first["parcels"], first["known"]) == (1, 0)
     again = world.push(remote, zlib["digest"])
     assert (again["parcels"], again["blobs"], again["known"]) == (0, 0, first["blobs"])
-    assert again["bytes"] * 10 < first["bytes"]  # signed results are written again
+    # Signed results are written again, of which a store that saw many versions of the builder has some.
+    assert again["bytes"] * 5 < first["bytes"]
 
     server.line.forget()
     bert = world.user("bert")
