@@ -85,7 +85,7 @@ class NotSplit(Error):
 
 def _printable(line: str) -> str:
     """A line of a log with nothing in it that could steer a terminal."""
-    return "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in line)
+    return "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in line)
 
 
 @dataclass(frozen=True, slots=True)
