@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from store.digest import BadDigest, Digest
 from store.errors import Error
@@ -57,13 +58,17 @@ class BadGeneration(Error):
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """An installed artifact. ``folder`` is its name in the store; ``recipe`` the file that it was built from, or None."""
+    """An installed artifact. ``folder`` is its name in the store; ``recipe`` the file that it was built from, or None.
+
+    ``everything`` was asked for, and not only what running needs.
+    """
 
     name: str
     version: str
     digest: Digest
     folder: str
     recipe: str | None
+    everything: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,7 @@ class Generation:
             "made": self.made,
             "by": self.by,
             "store": self.store,
-            "packages": [[one.name, one.version, str(one.digest), one.folder, one.recipe] for one in self.packages],
+            "packages": [_row(one) for one in self.packages],
             "prefer": list(self.prefer),
             "links": {path.decode("utf-8", "surrogateescape"): name for path, name in sorted(self.links.items())},
         }
@@ -110,12 +115,23 @@ class Generation:
             value = json.loads(data)
             if value["format"] != FORMAT:
                 raise BadGeneration(where)
-            packages = tuple(Package(n, v, Digest.parse(d), f, r) for n, v, d, f, r in value["packages"])
+            packages = tuple(_package(row) for row in value["packages"])
             links = {path.encode("utf-8", "surrogateescape"): str(name) for path, name in value["links"].items()}
             number, before, made = (int(value[key]) for key in ("number", "before", "made"))
             return cls(number, before, made, value["by"], value["store"], packages, tuple(value["prefer"]), links)
         except (ValueError, TypeError, KeyError, AttributeError, BadDigest):
             raise BadGeneration(where) from None
+
+
+def _row(one: Package) -> list[str | bool | None]:
+    return [one.name, one.version, str(one.digest), one.folder, one.recipe, one.everything]
+
+
+def _package(row: list[Any]) -> Package:
+    name, version, digest, folder, recipe, *more = row
+    # There was no choice of how much is installed before there were two.
+    (everything,) = more or [False]
+    return Package(name, version, Digest.parse(digest), folder, recipe, everything)
 
 
 def wanted(tree: Manifest) -> dict[bytes, bytes]:

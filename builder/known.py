@@ -16,6 +16,7 @@ from builder.lockfile import Lock
 from builder.recipe import HOST, PLATFORMS, BadRecipe, Buildable, Local, Recipe, Source, System, closure
 from builder.steps import Part
 from launcher import bootstrap
+from launcher.needs import Choice
 from launcher.settings import Settings
 from store import artifacts
 from store.action import Action
@@ -276,4 +277,5 @@ def pack_settings(recipe: Recipe) -> Settings:
         host_interpreters=recipe.host_interpreters,
         data=recipe.data,
         host_libraries=recipe.host_libraries,
+        needs=Choice(recipe.development, recipe.runtime),
     )

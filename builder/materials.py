@@ -12,7 +12,7 @@ from builder import steps
 from store.action import Action
 from store.digest import Digest
 from store.errors import Error
-from store.graph import Graph, Step
+from store.graph import LEAVES_OUT, Graph, Step
 from store.manifest import File
 from store.origins import Origin
 from store.result import Result
@@ -78,6 +78,11 @@ class Build:
     steps: tuple[tuple[Step, Result, Action], ...]
     materials: tuple[Material, ...]
 
+    @property
+    def started(self) -> int:
+        """When the artifact was made, in seconds since 1970; 0 if nobody knows. To leave things out of it makes nothing."""
+        return next((result.started for step, result, _ in self.steps if step.kind != LEAVES_OUT), 0)
+
     def of(self, *kinds: str) -> tuple[Step, Result, Action] | None:
         """The last step of these kinds."""
         return next((row for row in self.steps if row[0].kind in kinds), None)
@@ -104,7 +109,8 @@ def build_of(store: Store, graph: Graph, artifact: Digest) -> Build:
     architectures = _architectures(store, graph, made)
     leaves = {(label, tree) for step, _, _ in rows for label, tree in step.inputs if not graph.makers(tree)}
     leaves -= {(label, tree) for label, tree in leaves if tree == steps.skeleton()[0].digest}
-    if not rows or any(not graph.gave(tree) and not store.manifest_path(tree).exists() for _, tree in leaves):
+    pulled = any(step.kind == LEAVES_OUT and step.inputs[0] in leaves for step, _, _ in rows)
+    if not rows or pulled or any(not graph.gave(tree) and not store.manifest_path(tree).exists() for _, tree in leaves):
         raise NotKnown(artifact)
     found = [_material(store, graph, label, tree, architectures) for label, tree in leaves]
     return Build(tuple(rows), tuple(sorted(found, key=lambda m: (m.name, m.version, m.label, m.tree.raw))))

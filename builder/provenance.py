@@ -9,7 +9,7 @@ from typing import Any
 from builder.materials import Build, Material, NotKnown
 from store.action import Action
 from store.codec import Value
-from store.graph import Step
+from store.graph import LEAVES_OUT, Step
 from store.manifest import Manifest
 
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -24,6 +24,7 @@ def statement(build: Build, name: str, artifact: Manifest) -> dict[str, Any]:
     if made is None:
         raise NotKnown(artifact.digest)
     last = packed or made
+    actions = [row[0] for row in (build.of(LEAVES_OUT), last, made) if row]
     step, result, action = made
     return {
         "_type": STATEMENT,
@@ -34,7 +35,7 @@ def statement(build: Build, name: str, artifact: Manifest) -> dict[str, Any]:
                 "buildType": f"urn:builder:{step.kind}:v{action.settings[0]!r}",
                 "externalParameters": _parameters(step, action),
                 "internalParameters": {
-                    "actions": {row[0].kind: str(row[0].action) for row in (last, made)},
+                    "actions": {one.kind: str(one.action) for one in actions},
                     "inputs": [{"name": label, "digest": {"blake3": tree.hex}} for label, tree in step.inputs],
                 },
                 "resolvedDependencies": [_dependency(material) for material in build.materials],
@@ -42,7 +43,7 @@ def statement(build: Build, name: str, artifact: Manifest) -> dict[str, Any]:
             "runDetails": {
                 "builder": {"id": BUILDER, "version": dict([_version(result.by)])},
                 "metadata": {
-                    "invocationId": str(last[0].action),
+                    "invocationId": str(actions[0].action),
                     "startedOn": _time(result.started),
                     "finishedOn": _time(last[1].started + -(-last[1].milliseconds // 1000)),
                 },

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from launcher.needs import refused
 from launcher.settings import DATA
 from store.errors import Error
 
@@ -175,8 +176,10 @@ class Recipe:
     themselves, ``missing`` those that may stay unresolved, ``host_interpreters`` what ``#!`` lines may take from the
     host, ``keep`` files and directories in which packing rewrites nothing. ``data`` are words for what programs read at run
     time, taken from the input root (launcher/settings.py has the list); ``host_libraries`` lets programs open libraries that
-    only the host has. ``debug`` splits debug information off, into an artifact of its own. ``wins`` maps a path that several
-    inputs hold to the name of the input or source that is right.
+    only the host has. ``debug`` splits debug information off, into an artifact of its own. ``development`` are patterns of
+    paths that only building against the artifact needs, and that exports and installs leave out with what is left out of all
+    (launcher/needs.py has the list); ``runtime`` are patterns of what running needs although they would be left out. ``wins``
+    maps a path that several inputs hold to the name of the input or source that is right.
 
     Neither ``about``, ``check``, ``limits`` nor the URLs of sources have a part in what is built.
     """
@@ -197,6 +200,8 @@ class Recipe:
     data: tuple[str, ...] = ()
     host_libraries: bool = False
     debug: bool = False
+    development: tuple[str, ...] = ()
+    runtime: tuple[str, ...] = ()
     wins: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     platform: str = "x86_64-linux"
@@ -209,8 +214,12 @@ class Recipe:
         _check_values("sources", self.sources, (Source, Local))
         _check_values("inputs", self.inputs, (Recipe, System))
         _require(isinstance(self.limits, Limits), "limits takes Limits(...)")
-        for what in ("dlopen", "missing", "host_interpreters", "keep", "data"):
+        for what in ("dlopen", "missing", "host_interpreters", "keep", "data", "development", "runtime"):
             _check_texts(what, getattr(self, what))
+        for what in ("development", "runtime"):
+            for pattern in getattr(self, what):
+                reason = refused(pattern)
+                _require(not reason, f"{what}: {pattern!r} cannot be a pattern: {reason}", "As in share/doc/*/examples.")
         for word in self.data:
             _require(word in DATA, f"there is no data called {word!r}", f"Known: {', '.join(DATA)}.")
         for what in ("host_libraries", "debug"):

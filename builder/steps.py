@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from builder.lockfile import Lock
 from builder.recipe import HOST, Local, Recipe, Source, System
-from launcher import machines
+from launcher import machines, needs
 from launcher.machines import Machine
 from launcher.settings import Settings
 from store.action import Action
@@ -23,7 +23,7 @@ OUT = "/out"
 START = f"{BUILD}/src"
 
 # Raised when a step begins to mean something else, so that no older result is taken for it.
-SYSTEM_VERSION, MERGE_VERSION, BUILD_VERSION, CHECK_VERSION, ADOPT_VERSION, SPLIT_VERSION = 1, 1, 1, 1, 1, 1
+SYSTEM_VERSION, MERGE_VERSION, BUILD_VERSION, CHECK_VERSION, ADOPT_VERSION, SPLIT_VERSION, RUNTIME_VERSION = 1, 1, 1, 1, 1, 1, 1
 
 USER, USER_ID = "builder", 1000
 
@@ -215,6 +215,15 @@ def adopt_action(label: str, seen: Digest, came: Mapping[bytes, bytes], links: M
 
 def _rows(values: Mapping[bytes, bytes]) -> list[Value]:
     return [[key, values[key]] for key in sorted(values)]
+
+
+def runtime_action(artifact: Digest) -> Action:
+    """The key of what running needs of an artifact. What its recipe says of that is in the artifact itself.
+
+    ``store.graph`` knows this kind of step by its name.
+    """
+    patterns = (*needs.COMPILING, *needs.READING, *needs.ANSWERING)
+    return Action("runtime", (("artifact", artifact),), (RUNTIME_VERSION, list[Value](patterns)))
 
 
 def check_action(recipe: Recipe, artifact: Digest, bare_root: Digest) -> Action:

@@ -8,6 +8,7 @@ A pure function: manifests in, a manifest out; the caller brings and takes the b
     .launch/inputs/<path>            what input recipes put out, when a script needs an interpreter of theirs
     .launch/script/<path>/<path>     the script of that path (launcher/scripts.py)
     .launch/apart/<path>             the program of that path, if it has a payload (launcher/apart.py)
+    .launch/runtime                  what the recipe says of what running needs (launcher/needs.py)
 
 and what the recipe's ``data`` brings (launcher/data.py).
 
@@ -21,7 +22,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from launcher import apart, data, host, libc, library
+from launcher import apart, data, host, libc, library, needs
 from launcher import elf as elves
 from launcher.bootstrap import Bootstrap
 from launcher.config import ORIGIN, Config
@@ -209,6 +210,8 @@ class _Packing:
             self.nodes[path] = self.edit(path, node, elf)
         entries = dict(self.nodes)
         entries.update(self.launch_entries())
+        if self.settings.needs != needs.NO_CHOICE:
+            entries[needs.RECORD] = self.add(self.settings.needs.encode(), False)
         nodes = dict(Manifest.with_parents(self.nodes.items()).entries) if self.inputs else self.output.nodes
         for path, found in found_scripts.items():
             if found is not None:

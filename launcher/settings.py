@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from launcher.needs import NO_CHOICE, Choice
 from store import codec
 
 # What packing does with the same input. It is in the key of every packing action: a change repacks, and builds nothing.
@@ -22,7 +23,7 @@ class Settings:
     ``missing`` are sonames that may be missing. ``host_interpreters`` are interpreters of scripts that every host has to
     provide, as they stand after ``#!`` (or after ``env``). ``keep`` are paths, of files or whole directories, in which
     nothing is rewritten. ``data`` are words of DATA. ``host_libraries`` lets programs open libraries of the host that the
-    artifact has not.
+    artifact has not. ``needs`` is what the recipe says of what running needs.
     """
 
     environment: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
@@ -32,6 +33,7 @@ class Settings:
     keep: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
     host_libraries: bool = False
+    needs: Choice = NO_CHOICE
 
     def encode(self) -> list[codec.Value]:
         """The settings for an action's key, where order means nothing."""
@@ -39,4 +41,6 @@ class Settings:
             [path, [[name, value] for name, value in sorted(variables)]] for path, variables in sorted(self.environment)
         ]
         texts = (self.dlopen, self.missing, self.host_interpreters, self.keep, self.data)
-        return [VERSION, environment, *(list[codec.Value](sorted(set(text))) for text in texts), self.host_libraries]
+        # Only where there is something to say: other keys are as they were before recipes could say it.
+        needs = [list[codec.Value](row) for row in self.needs.rows] if self.needs != NO_CHOICE else []
+        return [VERSION, environment, *(list[codec.Value](sorted(set(text))) for text in texts), self.host_libraries, *needs]

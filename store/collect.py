@@ -245,7 +245,13 @@ class _Removal:
         spared: set[Digest] = set()
         now = time.time()
         seen: dict[str, int] = {}
+        there = {digest for _, digest, _ in dead}
         for folder, digest, started in dead:
+            whole = self.living.known.whole_of(digest)
+            if whole is not None and (whole in there or self.living.has("artifacts", whole.base32)):
+                # What running needs of an artifact counts for nothing beside it.
+                spared |= {digest} if whole in spared else set()
+                continue
             seen[folder.name] = seen.get(folder.name, 0) + 1
             if seen[folder.name] <= self.keep.newest or (self.keep.younger and started > now - self.keep.younger):
                 spared.add(digest)
@@ -266,8 +272,8 @@ class _Removal:
         for folder in artifacts.folders(self.store):
             digest = artifacts.digest_of(self.store, folder)
             if digest is not None and not self.living.has("artifacts", str(folder)):
-                rows.append((folder, digest, started.get(digest, 0)))
-        return sorted(rows, key=lambda row: (-row[2], str(row[0])))
+                rows.append((folder, digest, started.get(self.living.known.whole_of(digest) or digest, 0)))
+        return sorted(rows, key=lambda row: (-row[2], self.living.known.whole_of(row[1]) is not None, str(row[0])))
 
     def enough_without(self, dead: list[Digest]) -> set[Digest]:
         """Of ``dead``, the newest first, those that may stay when the others are removed until the goal is reached."""

@@ -12,6 +12,9 @@ from store.digest import Digest
 from store.result import Result
 from store.store import Store
 
+# The kind of the steps that make nothing, and only leave out what running does not need.
+LEAVES_OUT = "runtime"
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -85,6 +88,11 @@ class Graph:
         """The newest step that brought ``tree`` in from outside: under this label, if any did. Two packages may be alike."""
         found = [step for step in self.gave(tree) if not step.inputs]
         return next((step for step in found if step.label == label), found[0] if found else None)
+
+    def whole_of(self, tree: Digest) -> Digest | None:
+        """The artifact of which ``tree`` is what running needs; None: it came to be in another way too, or is none."""
+        gave = self.gave(tree)
+        return gave[0].inputs[0][1] if gave and all(step.kind == LEAVES_OUT for step in gave) else None
 
     def behind(
         self, trees: Iterable[Digest], *, through: Callable[[Step], bool] = lambda _: True

@@ -331,7 +331,17 @@ def _is_below(path: bytes, folders: set[bytes]) -> bool:
 
 def follow(manifest: Manifest, path: bytes, *, limit: int = 40) -> bytes | None:
     """The path of the file that ``path`` leads to through symlinks of the same tree, or None when it leads to no file in it."""
+    found = way(manifest, path, limit=limit)
+    return found[1] if found is not None and type(manifest.get(found[1])) is File else None
+
+
+def way(manifest: Manifest, path: bytes, *, limit: int = 40) -> tuple[list[bytes], bytes] | None:
+    """The symlinks and directories that ``path`` leads through, and the file or directory that it leads to (empty: the top).
+
+    None when it leads to nothing in the tree.
+    """
     done: list[bytes] = []
+    passed: list[bytes] = []
     left = path.split(b"/")[::-1]
     while left:
         name = left.pop()
@@ -342,15 +352,20 @@ def follow(manifest: Manifest, path: bytes, *, limit: int = 40) -> bytes | None:
                 return None
             done.pop()
             continue
-        match manifest.get(b"/".join([*done, name])):
+        place = b"/".join([*done, name])
+        match manifest.get(place):
             case Symlink(target):
                 limit -= 1
                 if limit < 0 or target.startswith(b"/"):
                     return None
+                passed.append(place)
                 left.extend(target.split(b"/")[::-1])
-            case Directory() | File():
+            case Directory():
+                passed.append(place)
                 done.append(name)
-            case None:
+            case File() if not left:
+                done.append(name)
+            case _:
                 return None
-    found = b"/".join(done)
-    return found if type(manifest.get(found)) is File else None
+    end = b"/".join(done)
+    return [place for place in passed if place != end], end

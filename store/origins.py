@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from store.digest import PREFIX, SIZE, BadDigest, Digest
@@ -236,6 +236,11 @@ class _Search:
         return self.later[tree]
 
     def origin(self, artifact: Digest, path: bytes, file: File) -> Origin:
+        whole = self.graph.whole_of(artifact)
+        if whole is not None and path in self.paths(whole, file.blob):
+            inner = self.origin(whole, path, file)
+            step = self.graph.gave(artifact)[0]
+            return replace(inner, chain=(Link(step.kind, step.label, path), *inner.chain))
         chain, leaf, same = self.walk(artifact, path, file)
         how: How = "built" if not leaf else "imported" if same else "changed"
         if len(chain) == 1 and not leaf:

@@ -10,6 +10,7 @@ from store import artifacts, graph
 from store.artifacts import Folder
 from store.digest import PREFIX, Digest
 from store.errors import Error
+from store.graph import Graph
 from store.store import Store
 
 SHORTEST = 4
@@ -48,8 +49,8 @@ def resolve(store: Store, spec: str) -> Named:
     """The artifact that ``spec`` means. Raises NoArtifact or Ambiguous.
 
     In this order: a path to an artifact's folder, or to a symlink that leads to one; a folder's name; ``b3:`` and the first
-    digits of a digest, four or more; a name, with or without ``-version``, of which the newest is taken. It counts as used
-    then: see ``Store.in_use``.
+    digits of a digest, four or more; a name, with or without ``-version``, of which the newest is taken, and rather the whole
+    artifact than what running needs of it. It counts as used then: see ``Store.in_use``.
     """
     named = _find(store, spec)
     store.use("tree", named.digest.hex)
@@ -104,9 +105,12 @@ def _only(spec: str, found: list[Named]) -> Named:
 def _newest(store: Store, spec: str, found: list[Named]) -> Named:
     if len(found) < 2:
         return _only(spec, found)
-    wanted = {item.digest for item in found}
-    started: dict[Digest, int] = {}
-    for step in graph.steps(store):
-        if step.output in wanted:
-            started[step.output] = max(step.started, started.get(step.output, 0))
-    return max(found, key=lambda item: (started.get(item.digest, 0), str(item.folder)))
+    known = Graph(graph.steps(store))
+
+    def order(item: Named) -> tuple[int, bool, str]:
+        whole = known.whole_of(item.digest)
+        # What running needs of an artifact is as old as that.
+        started = (step.started for step in known.gave(whole or item.digest))
+        return max(started, default=0), whole is None, str(item.folder)
+
+    return max(found, key=order)

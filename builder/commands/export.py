@@ -3,6 +3,9 @@
 The same artifact gives the same bytes on any machine. The format is --format, or what the ending of PATH says: .tar.zst,
 .oci (a folder) or .oci.tar. What is at PATH already is never replaced.
 
+What is written is what running needs: headers, static libraries, files for pkg-config and documentation are left out, and
+licences never. --all takes everything.
+
 ARTIFACT is a result link, a folder of the store, the start of a digest (b3:...), or a name.
 
 examples:
@@ -16,7 +19,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from builder.commands import Context, artifact, image, say, say_json
+from builder.commands import Context, artifact, image, say, say_json, whole
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     artifact.argument(parser)
     parser.add_argument("-o", "--output", metavar="PATH", required=True, help="where to write it")
     parser.add_argument("--format", metavar="FORMAT", choices=FORMATS, help=f"one of {', '.join(FORMATS)}")
+    whole.argument(parser)
     image.arguments(parser)
 
 
@@ -48,7 +52,7 @@ def run(options: argparse.Namespace, context: Context) -> int:
         raise Error("--label is of images", hint="Say --format oci, or leave it out.")
     store = context.store()
     with store.in_use(), show.progress(verbose=False) as progress:
-        named = resolve(store, options.artifact)
+        named = whole.taken(store, resolve(store, options.artifact), everything=options.all)
         tree = store.read_manifest(named.digest)
         name, version = named.folder.name, named.folder.version
         with progress.task("export", f"{name} {version} as {kind}", total=tree.size) as task:

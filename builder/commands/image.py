@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.commands import Context, say, say_json
+from builder.commands import Context, say, say_json, whole
 from store.errors import Error
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def push(options: argparse.Namespace, context: Context) -> int:
     places = mirrors.find(context.config_path, context.environment)
     store = context.store()
     with store.in_use(), show.progress(verbose=False) as progress, store.workspace() as folder:
-        named = resolve(store, options.artifacts[0])
+        named = whole.taken(store, resolve(store, options.artifacts[0]), everything=options.all)
         name, version = named.folder.name, named.folder.version
         tree = store.read_manifest(named.digest)
         with progress.task("export", f"{name} {version} as oci", total=tree.size) as task:

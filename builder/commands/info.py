@@ -1,4 +1,4 @@
-"""Say what an artifact is: its digest, sizes and inputs, and of each of its programs and libraries what it is.
+"""Say what an artifact is: its digest, its sizes, its inputs, and of each of its programs and libraries what it is.
 
 Every ELF file is a launcher, an interpreter, a library or static. A launcher's lines name the interpreter and the
 libraries that it starts with, each with the digest of its bytes.
@@ -17,7 +17,8 @@ import argparse
 from builder.commands import Context, artifact, say, say_json
 from store.digest import Digest
 from store.graph import Graph
-from store.manifest import show
+from store.manifest import Manifest, show
+from store.store import Store
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +36,7 @@ def run(options: argparse.Namespace, context: Context) -> int:
         sources = _inputs(index.graph(), named.digest)
         taken = index.sizes_of(named.digest)
         pieces = list(describe(manifest, store.read_blob))
+        running = _running(store, manifest)
     if options.json:
         say_json(
             {
@@ -44,6 +46,7 @@ def run(options: argparse.Namespace, context: Context) -> int:
                 "path": str(named.path),
                 "entries": len(manifest),
                 "bytes": manifest.size,
+                "runtime": None if running is None else running.size,
                 "alone": taken.alone,
                 "shared": taken.shared,
                 "unique": taken.unique,
@@ -68,6 +71,8 @@ def run(options: argparse.Namespace, context: Context) -> int:
     say(f"digest  {named.digest}")
     say(f"path    {named.path}")
     say(f"holds   {len(manifest)} entries, {size(manifest.size)}")
+    if running is not None:
+        say(f"needs   {len(running)} entries, {size(running.size)}, to run")
     say(f"takes   {size(taken.alone)}: {size(taken.shared)} shared with other artifacts, {size(taken.unique)} its own")
     for label in sources:
         say(f"input   {label}")
@@ -78,6 +83,17 @@ def run(options: argparse.Namespace, context: Context) -> int:
         for r in piece.references:
             say(f"{'':16}   {r.what:11} {show(r.path)}  {r.blob.short if r.blob else 'is not there'}")
     return 0
+
+
+def _running(store: Store, artifact: Manifest) -> Manifest | None:
+    """What running needs of an artifact; None: it says of that what this builder does not understand."""
+    from builder import runtime
+    from launcher.needs import BadChoice
+
+    try:
+        return runtime.tree_of(store, artifact)
+    except BadChoice:
+        return None
 
 
 def _inputs(graph: Graph, artifact: Digest) -> list[str]:

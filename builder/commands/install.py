@@ -6,6 +6,8 @@ replaced. What has the same name is replaced by what is installed now. What is i
 
 Where two packages have the same file, --prefer NAME says whose files are taken, from now on.
 
+Installed is what running needs: headers, static libraries and the like are left out. --all takes everything.
+
 A TARGET that ends in .py is a recipe file, which is built first. A file or folder that `builder export` wrote is taken into
 the store first, as `builder import` does. Others are artifacts: a result link, a folder of the store, the start of a digest
 (b3:...), or a name.
@@ -21,7 +23,7 @@ from __future__ import annotations
 
 import argparse
 
-from builder.commands import Context
+from builder.commands import Context, whole
 from store.store import Store
 
 # As typing has it: what a profile is takes a while to load, and help should not wait for it.
@@ -36,6 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prefer", action="append", default=[], metavar="NAME", help="the package whose files win over those of others"
     )
+    whole.argument(parser)
     parser.add_argument("--json", action="store_true", help="print what changed as JSON")
 
 
@@ -47,7 +50,7 @@ def run(options: argparse.Namespace, context: Context) -> int:
     store = context.store()
     profile = profiles.profile_of(context)
     with store.in_use():
-        fresh = {one.name: one for one in _packages(store, context, options.targets)}
+        fresh = {one.name: one for one in _packages(store, context, options.targets, everything=options.all)}
         with profile.changing():
             old = profile.current()
             packages = {**({one.name: one for one in old.packages} if old else {}), **fresh}
@@ -62,14 +65,14 @@ def run(options: argparse.Namespace, context: Context) -> int:
     return 0
 
 
-def _packages(store: Store, context: Context, targets: list[str]) -> list[Package]:
+def _packages(store: Store, context: Context, targets: list[str], *, everything: bool) -> list[Package]:
     from builder.commands import profiles
     from builder.commands.exported import resolve
     from builder.generation import Package
 
-    found = profiles.build(store, context, [word for word in targets if word.endswith(".py")])
+    found = profiles.build(store, context, [(word, everything) for word in targets if word.endswith(".py")])
     for word in targets:
         if not word.endswith(".py"):
-            one = resolve(store, word)
-            found.append(Package(one.folder.name, one.folder.version, one.digest, str(one.folder), None))
+            one = whole.taken(store, resolve(store, word), everything=everything)
+            found.append(Package(one.folder.name, one.folder.version, one.digest, str(one.folder), None, everything))
     return found

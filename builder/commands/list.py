@@ -40,6 +40,7 @@ def run(options: argparse.Namespace, context: Context) -> int:
                 "digest": str(one.digest),
                 "path": os.path.join(now.store, "artifacts", one.folder),
                 "recipe": one.recipe,
+                "all": one.everything,
                 "links": sorted(links),
             }
         )

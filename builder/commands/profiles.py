@@ -11,6 +11,12 @@ from builder.profile import Places, Profile
 from store.errors import Error
 from store.store import Store
 
+# As typing has it: what builds is loaded where something is built.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from builder.known import Built
+    from builder.recipe import Buildable
+
 
 class NotInstalled(Error):
     """No package of this name is installed."""
@@ -27,28 +33,48 @@ def profile_of(context: Context) -> Profile:
     return Profile(Places(state / "builder" / "profile", home / ".local" / "bin", data))
 
 
-def build(store: Store, context: Context, recipes: list[str]) -> list[Package]:
-    """The packages that recipe files give, built if they are not there. For who is in the store's ``in_use``."""
-    from builder.commands.build import ready
-    from builder.known import artifact_path
-    from builder.load import load
+def build(store: Store, context: Context, recipes: list[tuple[str, bool]]) -> list[Package]:
+    """The packages that recipe files give, all of each or what running needs. Built is what is not there.
 
-    if not recipes:
-        return []
-    items = [load(path) for path in recipes]
+    For who is in the store's ``in_use``.
+    """
+    from builder import runtime
+    from builder.known import Known, artifact_path
+    from builder.load import load
+    from store.artifacts import Folder
+    from store.resolve import Named
+
+    items = [load(path) for path, _ in recipes]
+    found: dict[int, Named] = {}
+    for number, (item, (_, everything)) in enumerate(zip(items, recipes, strict=True)):
+        # A collection leaves of what is installed no more than running needs: nothing is built again to see that it is there.
+        built = None if everything else Known(store).built(item)
+        part = runtime.made_before(store, built.artifact, item.name, item.version) if built and built.artifact else None
+        found |= {number: part} if part else {}
+    left = [number for number in range(len(items)) if number not in found]
+    for number, built in zip(left, _built(store, context, [items[number] for number in left]), strict=True):
+        path, everything = recipes[number]
+        if built.artifact is None:
+            raise Error(f"{path} is a system root, and has no programs of its own to install")
+        folder = Folder.of(built.artifact, built.item.name, built.item.version)
+        made = Named(folder, built.artifact, artifact_path(store, built))
+        found[number] = made if everything else runtime.needed(store, made)
+    return [
+        Package(item.name, item.version, found[n].digest, str(found[n].folder), str(Path(path).absolute()), everything)
+        for n, (item, (path, everything)) in enumerate(zip(items, recipes, strict=True))
+    ]
+
+
+def _built(store: Store, context: Context, items: list[Buildable]) -> list[Built]:
+    from builder.commands.build import ready
+
     built = ready(store, items)
     if built is None:
         from builder.commands.common import realiser
 
         with realiser(store, context, verbose=False) as maker:
             built = maker.run(items)
-    found = []
-    for path, one in zip(recipes, built, strict=True):
-        if one.artifact is None:
-            raise Error(f"{path} is a system root, and has no programs of its own to install")
-        folder = artifact_path(store, one).name
-        found.append(Package(one.item.name, one.item.version, one.artifact, folder, str(Path(path).absolute())))
-    return found
+    return built
 
 
 def report(new: Generation | None, changed: list[Change], *, as_json: bool) -> None:

@@ -6,7 +6,7 @@ built from.
 
 A REMOTE that begins with oci:// is a registry of container images: what goes there is the artifact as an image, as
 `builder export --format oci` makes it, of which the registry's layers are not sent again. Without :TAG, its version is the tag.
-Logins are those of `docker login` and `skopeo login`.
+An image has what running needs, and with --all everything. Logins are those of `docker login` and `skopeo login`.
 
 examples:
   builder push ours result                 the artifact of a result link
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import argparse
 
-from builder.commands import Context, image, say, say_json
+from builder.commands import Context, image, say, say_json, whole
 from store.errors import Error
 
 
@@ -33,6 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--again", action="store_true", help="send everything, whatever the remote says it has: mends a damaged one"
     )
+    whole.argument(parser)
     image.arguments(parser)
     parser.add_argument("--json", action="store_true", help="print what was moved as JSON")
 
@@ -41,8 +42,10 @@ def run(options: argparse.Namespace, context: Context) -> int:
     """Push, and say what was moved."""
     if options.remote.startswith(image.SCHEMES):
         return image.push(options, context)
-    if options.entrypoint or options.label:
-        raise Error("--entrypoint and --label are of images", hint="Only what is pushed to an oci:// address is one.")
+    if options.entrypoint or options.label or options.all:
+        raise Error(
+            "--entrypoint, --label and --all are of images", hint="What is pushed to other remotes than oci:// is always whole."
+        )
     import gc
 
     from builder import publish, show

@@ -49,7 +49,7 @@ def run(options: argparse.Namespace, context: Context) -> int:
             name=named.folder.name,
             version=named.folder.version,
             digest=named.digest,
-            time=_time(context.environment, build.steps[0][1].started if build.steps else 0),
+            time=_time(context.environment, build.started),
             manifest=store.read_manifest(named.digest),
             parts=tuple(sbom.Part(m, m.tree in there, tuple(licences(store, m))) for m in build.materials),
             read=store.read_blob if options.files else None,

@@ -1,8 +1,8 @@
 """Build the recipes of installed packages again, as they are now, and switch to what they give.
 
 Without names, all packages that were installed from recipe files. What a recipe gives is the same as long as nothing of it
-has changed: then there is nothing to do. A package that was installed as an artifact, or from a file, has no recipe; install
-the newer one.
+has changed: then there is nothing to do. What was installed with --all stays so. A package that was installed as an artifact,
+or from a file, has no recipe; install the newer one.
 
 examples:
   builder upgrade
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace, context: Context) -> int:
                 raise Error(
                     f"{name} was installed as an artifact", hint="Install the newer one: builder install ARTIFACT, or its file."
                 )
-            recipes.append(package.recipe)
+            recipes.append((package.recipe, package.everything))
         fresh = dict(zip(asked, profiles.build(store, context, recipes), strict=True))
         with profile.changing():
             # What was uninstalled meanwhile stays so.

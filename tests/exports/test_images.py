@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from builder import oci, programs
+from builder import oci, programs, runtime
 from store.digest import Digest
 from store.manifest import DIRECTORY, File, Manifest, Node, Symlink
 from store.store import Store
@@ -21,6 +21,12 @@ from tests.exports.conftest import Tools
 from tests.store.helpers import take_in
 
 Programs = tuple[dict[str, str], dict[str, str]]
+
+
+def needed(builder: Builder, built: dict[str, str]) -> Manifest:
+    """What running needs of an artifact."""
+    store = Store(builder.store)
+    return runtime.tree_of(store, store.read_manifest(Digest.parse(built["digest"])))
 
 
 def read(layout: Path, digest: str) -> bytes:
@@ -48,12 +54,12 @@ def images(builder: Builder, programs: Programs, tools: Tools) -> tuple[Path, Pa
     return layouts[0], layouts[1]
 
 
-def test_skopeo_reads_what_an_image_says(images: tuple[Path, Path], programs: Programs, tools: Tools) -> None:
+def test_skopeo_reads_what_an_image_says(builder: Builder, images: tuple[Path, Path], programs: Programs, tools: Tools) -> None:
     said = json.loads(tools.skopeo("inspect", f"oci:{images[0]}:jq:1.7.1"))
     assert (said["Architecture"], said["Os"], said["Created"]) == ("amd64", "linux", "1980-01-01T00:00:00Z")
     assert said["Labels"] == {
         "a.b": "c=d",
-        "builder.artifact": programs[0]["digest"],
+        "builder.artifact": str(needed(builder, programs[0]).digest),
         "org.opencontainers.image.title": "jq",
         "org.opencontainers.image.version": "1.7.1",
     }
@@ -85,7 +91,7 @@ def test_an_image_is_unpacked_and_runs(builder: Builder, images: tuple[Path, Pat
     tools.run("umoci", "unpack", "--rootless", "--image", f"{images[1]}:hello:2.10", "hello")
     assert tools.enter(tools.home / "hello") == "Hello, world!\n"
     unpacked = take_in(Store(builder.store), bundle / "rootfs" / "pkg")
-    assert str(unpacked.digest) == programs[0]["digest"]
+    assert unpacked == needed(builder, programs[0])
     assert (bundle / "rootfs" / "tmp").stat().st_mode & 0o7777 == 0o1777
     assert {path.name for path in (bundle / "rootfs").iterdir()} == {"etc", "pkg", "root", "tmp", "var"}
 
@@ -101,10 +107,15 @@ def test_layers_are_what_the_configuration_says(images: tuple[Path, Path], build
             assert f"sha256:{hashlib.sha256(data).hexdigest()}" == plain
             with tarfile.open(fileobj=io.BytesIO(data)) as opened:
                 paths += [member.name for member in opened if not member.isdir()]
-        artifact = Store(builder.store).read_manifest(Digest.parse(program["digest"]))
-        expected = {f"pkg/{path.decode()}" for path, node in artifact.entries if node != DIRECTORY}
+        expected = {f"pkg/{path.decode()}" for path, node in needed(builder, program).entries if node != DIRECTORY}
         assert set(paths) == expected | {"etc/group", "etc/nsswitch.conf", "etc/passwd"}
         assert len(paths) == len(set(paths))
+
+
+def test_an_image_of_everything(builder: Builder, programs: Programs, tmp_path: Path) -> None:
+    builder("export", programs[0]["digest"], "--all", "-o", tmp_path / "all.oci")
+    _, _, config = documents(tmp_path / "all.oci")
+    assert config["config"]["Labels"]["builder.artifact"] == programs[0]["digest"]
 
 
 def test_images_share_the_layers_of_libraries_that_artifacts_share(images: tuple[Path, Path]) -> None:

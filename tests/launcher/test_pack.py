@@ -9,6 +9,7 @@ import pytest
 from launcher import elf
 from launcher.describe import describe
 from launcher.elf import Kind
+from launcher.needs import RECORD, Choice
 from launcher.pack import AmbiguousLibrary, BadProgram, LinkLeadsOut, NoInterpreter, NoSuchProgram, UnresolvedLibrary
 from launcher.settings import Settings
 from store.manifest import DIRECTORY, File, Manifest, Symlink
@@ -340,3 +341,14 @@ def test_settings_have_one_encoding() -> None:
     b = Settings(dlopen=("a", "b", "a"), environment=(("x", (("A", "2"), ("B", "1"))),))
     assert a.encode() == b.encode() == [5, [["x", [["A", "2"], ["B", "1"]]]], ["a", "b"], [], [], [], [], False]
     assert a.encode() != Settings(missing=("a", "b")).encode()
+    assert Settings(needs=Choice(("b", "a"), ("c",))).encode() == [*Settings().encode(), ["a", "b"], ["c"]]
+
+
+def test_an_artifact_says_what_its_recipe_says_of_what_running_needs(blobs: Blobs) -> None:
+    output = blobs.tree({"bin/prog": SIMPLE, "include/x.h": b"int x;"})
+    made = blobs.pack(output, root(blobs), Settings(needs=Choice(("share/tests",), ("include",))))
+    node = made[RECORD]
+    assert isinstance(node, File)
+    assert blobs.data[node.blob] == b"development share/tests\nruntime include\n"
+    plain = blobs.pack(output, root(blobs))
+    assert made.nodes.items() - plain.nodes.items() == {(RECORD, node)}

@@ -69,6 +69,12 @@ def test_shipped_recipes_are_found_from_anywhere(tmp_path: Path) -> None:
         (GOOD.replace('script="true"', 'script=" "'), "x.py:3: the script of x is empty"),
         (GOOD.replace('script="true"', 'script="true", inputs=("gcc",)'), "x.py:3: inputs takes a tuple of Recipe or System"),
         (GOOD.replace('script="true"', 'script="true", dlopen="libz.so.1"'), "x.py:3: dlopen takes a tuple of texts"),
+        (GOOD.replace('script="true"', 'script="true", runtime="include"'), "x.py:3: runtime takes a tuple of texts"),
+        (GOOD.replace('script="true"', 'script="true", runtime=("/x",)'), "x.py:3: runtime: '/x' cannot be a pattern: it"),
+        (
+            GOOD.replace('script="true"', 'script="true", development=("x/**",)'),
+            "x.py:3: development: 'x/**' cannot be a pattern: it ends with **",
+        ),
         (
             GOOD.replace('script="true"', 'script="true", data=("locales", "fonts")'),
             "x.py:3: there is no data called 'fonts' | Known: certificates, iconv, locales, names, timezones.",
