@@ -29,10 +29,10 @@ fn first_failure(status: i32) bool {
     return @cmpxchgStrong(i32, &shared.failed, 0, status, .seq_cst, .seq_cst) == null;
 }
 
-/// A message was said. Only when nobody writes any more is there something to clear away.
+/// A message was said, or a helper is about to say one: each ends after what it is doing. Only when nobody writes any more is
+/// there something to clear away.
 fn end() void {
     if (linux.getpid() != parent) return;
-    for (helpers[0..count]) |pid| _ = linux.kill(pid, .KILL);
     wait();
     clear();
 }

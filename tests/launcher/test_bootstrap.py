@@ -24,8 +24,8 @@ DIGESTS = {
     "defaults-aarch64": "b3:3ffec33a7a8905268b4df361bb035ba546464da9b7a07dac57288289eb451ec9",
     "script-aarch64": "b3:9f14f3e9c043681c6b89719a4cdb0bcac49dbe21f96b1d9de9f064037a43c476",
     "apart-aarch64": "b3:9f73471166f219141f87b4438b8b6fb70042b7ef7ac3e2c63aeb0abbca9d458d",
-    "run-x86_64": "b3:9e48cf44e73dac6d1330624fecdbe39ec609347311b2697e5ca985f02d913d3e",
-    "run-aarch64": "b3:3c74699cd7d91e6ccad434f4f20efc75dd90934d1cf4eaabff282f73233be6bb",
+    "run-x86_64": "b3:806eb1187822ec125195f8dee40e9ecd6fb66ad54ef3cd0be6c3a438d15a8f23",
+    "run-aarch64": "b3:c4dcbb5022263d6a6894d997057e7d1c30dae86b32b55d9198e62ab417f7363c",
 }
 FIRST = {"x86_64": b"\xf3\x0f\x1e\xfa", "aarch64": b"\x5f\x24\x03\xd5"}  # endbr64, bti c: where branches may lead to
 
