@@ -325,7 +325,7 @@ def texts() -> str:
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Constant) and isinstance(node.value, str):
                     found.append(node.value)
-    for path in (ROOT / "launcher" / "stub").iterdir():
+    for path in [*(ROOT / "launcher" / "stub").iterdir(), *(ROOT / "launcher" / "run").iterdir()]:
         found += re.findall(r'"([^"\n]*)"', path.read_text())
     return "\n".join(found)
 
