@@ -295,6 +295,9 @@ def killed(user: User, number: int, *words: str) -> bool:
 
         os.environ.clear()
         os.environ.update(user.builder.environment)
+        # Other tests of this process may have read other recipes.
+        for name in [name for name in sys.modules if name.partition(".")[0] == "recipes"]:
+            del sys.modules[name]
         for fd in 1, 2:
             os.dup2(os.open(os.devnull, os.O_WRONLY), fd)
         sys.addaudithook(die)
