@@ -96,9 +96,12 @@ fn run(bytes: []const u8, arguments: Arguments, environment: Arguments) noreturn
     start(&payload, found.program, arguments + found.skip, environment);
 }
 
-fn start(payload: *const format.Payload, program: *const format.Program, arguments: Arguments, environment: Arguments) noreturn {
+fn start(payload: *const format.Payload, program: *const format.Program, given: Arguments, environment: Arguments) noreturn {
     const data = data_folder(environment);
     const path = system.join(&.{ data, "/artifacts/", payload.folder, "/", program.path });
+    // Somebody may have started us without any, and then there is no place for one.
+    var none = [_:null]?Path{null};
+    const arguments: Arguments = if (given[0] == null) &none else given;
     // Its whole path, as its own first argument: some programs look for what belongs to them beside it.
     arguments[0] = path;
     var result = linux.execve(path, @ptrCast(arguments), @ptrCast(environment));

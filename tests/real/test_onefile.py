@@ -206,6 +206,13 @@ def test_on_all_kinds_of_hosts(host: Place, made: Files, tmp_path: Path) -> None
     assert not (tmp_path / ".local" / "share" / "builder-run").exists()
 
 
+def test_without_arguments(places: Places, made: Files, tmp_path: Path) -> None:
+    """Not even a name, which kernels since 5.18 replace by an empty one. Then nothing says which program is meant."""
+    place = places.alone.but(binds=((made.folder, "/other"),), writable=((tmp_path, "/work"),))
+    for file, status in (("jq.run", 0), ("several-1.run", 2)):
+        assert place.run(f"/other/{file}", env={"HOME": "/work"}, how=("no-arguments",)).status == status
+
+
 # -- first starts under all that may go wrong --
 
 
