@@ -159,6 +159,11 @@ def test_launchers_answer_as_the_programs(roots: Roots) -> None:
     steady = [command for command in good if again[command] == answers[command]]
     launched = dict(zip(steady, roots.start(roots.launched, steady), strict=True))
     wrong = {command: (answers[command], launched[command]) for command in steady if launched[command] != answers[command]}
+    # Some seldom answer otherwise: groff, whose helpers print at the same time. Of these the launchers may say any.
+    for command in list(wrong):
+        if launched[command] in roots.start(roots.native, [command] * 40):
+            del wrong[command]
+            steady.remove(command)
     print(f"{len(roots.programs)} programs; {len({path for path, _ in good})} answer natively, with {len(good)} answers")
     print("not the same twice:", [" ".join(command) for command in good if command not in steady])
     print(f"launchers on the same root: {len(steady) - len(wrong)} of {len(steady)} answers are the same")
