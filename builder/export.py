@@ -169,6 +169,8 @@ def _write_oci(export: Export, place: Path) -> str:
 
 def _write_run(export: Export, place: Path) -> None:
     every = tuple(programs.names(export.artifact))
+    if not every:
+        raise programs.NoProgram
     about = onefile.About(
         export.artifact,
         export.name,

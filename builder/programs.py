@@ -21,6 +21,16 @@ class NoMachine(Error):
         )
 
 
+class NoProgram(Error):
+    """An artifact with nothing in ``bin`` that could be started."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the artifact has no program in its bin/, and one file is for starting programs",
+            hint="Export it as an archive instead: --format tar.zst.",
+        )
+
+
 class NoEntrypoint(Error):
     """Which program is meant is not clear; ``programs`` are those in ``bin``."""
 

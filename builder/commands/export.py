@@ -1,7 +1,10 @@
-"""Write an artifact as something to hand on: a folder, an archive, or an image for container engines.
+"""Write an artifact as something to hand on: one file that starts, a folder, an archive, or an image for container engines.
 
-The same artifact gives the same bytes on any machine. The format is --format, or what the ending of PATH says: .tar.zst,
-.oci (a folder) or .oci.tar. What is at PATH already is never replaced.
+The same artifact gives the same bytes on any machine. The format is --format, or what the ending of PATH says: .run,
+.tar.zst, .oci (a folder) or .oci.tar. What is at PATH already is never replaced.
+
+One file (.run) needs nothing of the machine that it is started on: its first start unpacks it, and each becomes the program.
+--builder-help, as its own first argument, says what else it can do.
 
 What is written is what running needs: headers, static libraries, files for pkg-config and documentation are left out, and
 licences never. --all takes everything.
@@ -9,6 +12,7 @@ licences never. --all takes everything.
 ARTIFACT is a result link, a folder of the store, the start of a digest (b3:...), or a name.
 
 examples:
+  builder export result -o jq-1.7.1-x86_64-linux.run
   builder export result -o jq-1.7.1-x86_64-linux.tar.zst
   builder export jq --format dir -o /srv/jq
   builder export jq -o jq.oci.tar       for skopeo and podman; `builder push oci://...` needs no file

@@ -23,7 +23,9 @@ SCHEMES = ("oci://", "oci+http://")
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Describe what can be said of an image."""
     parser.add_argument(
-        "--entrypoint", metavar="NAME", help="of an image: the program in bin/ that it starts (default: the main program)"
+        "--entrypoint",
+        metavar="NAME",
+        help="of an image or one file: the program in bin/ that it starts (default: the main one)",
     )
     parser.add_argument(
         "--label", action="append", default=[], type=_label, metavar="KEY=VALUE", help="of an image: one more label"

@@ -178,6 +178,8 @@ def test_a_name_that_says_no_format(odd: tuple[Store, Manifest], tmp_path: Path)
     assert "--label is of images" in builder("export", "odd", "-o", tmp_path / "a.run", "--label", "a=b", status=1).stderr
     assert "is not KEY=VALUE" in builder("export", "odd", "-o", "a.oci", "--label", "x", status=2).stderr
     assert "No such file" in builder("export", "odd", "-o", tmp_path / "no" / "a.tar.zst", status=1).stderr
+    said = builder("export", "odd", "-o", tmp_path / "a.run", "--all", status=1).stderr
+    assert "nothing in the artifact is machine code" in said
     assert sorted(os.listdir(tmp_path)) == ["store"]
 
 

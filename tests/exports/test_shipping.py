@@ -57,6 +57,13 @@ def test_signatures(ssh: Path, tmp_path: Path) -> None:
     assert keygen(words, f"{'1' * 64}  {FILE}\n") != 0
 
 
+def test_a_library_is_no_program(builder: Builder, tmp_path: Path) -> None:
+    (built,) = builder.build(RECIPES / "oniguruma.py")
+    said = builder("export", built["path"], "-o", tmp_path / "onig.run", "--all", status=1).stderr
+    assert "the artifact has no program in its bin/, and one file is for starting programs" in said
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_for_an_ordinary_user(builder: Builder, somebody: Path) -> None:
     """Fetched, started, installed and taken away, as the page says."""
     (built,) = builder.build(RECIPES / "jq.py")
