@@ -29,8 +29,8 @@ MAGIC = b"builder run 1\n\0\0"
 # The magic, the record's size and its digest.
 HEADER = struct.Struct("<16sQ32s")
 
-# What one core unpacks at a time, in memory: so a first start is on all cores.
-FRAME = 1 << 24
+# What one core unpacks at a time, in memory, at most. Below SMALL it is not worth more cores than one.
+FRAME, SMALL = 1 << 24, 1 << 21
 ZSTD_LEVEL, ZSTD_WINDOW_LOG = 19, 24
 NONE, X86, ARM64 = range(3)
 FILTERS = {X86_64: X86, AARCH64: ARM64}
@@ -137,7 +137,7 @@ def _compressed(
     waiting: deque[tuple[int, int, Future[bytes]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for group, kind in groups:
-            for data, pieces in _frames((node for _, node in group), read):
+            for data, pieces in _frames([node for _, node in group], read):
                 waiting.append((len(data), kind, pool.submit(_compress, data, pieces, kind)))
                 if len(waiting) > threads:
                     size, done, future = waiting.popleft()
@@ -146,7 +146,11 @@ def _compressed(
             yield size, done, future.result()
 
 
-def _frames(files: Iterable[File], read: Read) -> Iterator[tuple[bytearray, list[_Piece]]]:
+def _frames(files: list[File], read: Read) -> Iterator[tuple[bytearray, list[_Piece]]]:
+    total = sum(file.size for file in files)
+    # An even number of equal parts: most machines have an even number of cores.
+    count = 2 * max(1, -(-total // (2 * FRAME))) if total > SMALL else 1
+    most = max(1, -(-total // count))
     data = bytearray()
     pieces: list[_Piece] = []
     for file in files:
@@ -154,7 +158,7 @@ def _frames(files: Iterable[File], read: Read) -> Iterator[tuple[bytearray, list
         for chunk in read(file):
             rest = memoryview(chunk)
             while rest:
-                part = rest[: FRAME - len(data)]
+                part = rest[: most - len(data)]
                 if pieces and behind:
                     last = pieces.pop()
                     pieces.append(_Piece(last.start, last.size + len(part), last.behind))
@@ -163,7 +167,7 @@ def _frames(files: Iterable[File], read: Read) -> Iterator[tuple[bytearray, list
                 data += part
                 behind += len(part)
                 rest = rest[len(part) :]
-                if len(data) == FRAME:
+                if len(data) == most:
                     yield data, pieces
                     data, pieces = bytearray(), []
     if data:

@@ -1,4 +1,4 @@
-"""What the store and its remotes are measured beside: other programs that store and send trees."""
+"""What the store, its remotes and exported files are measured beside: other programs that store, pack and send trees."""
 
 from builder import Recipe, System
 from recipes import toolchain
@@ -7,7 +7,18 @@ root = System(
     name="peers",
     version="12.15",
     about="what the benchmarks of the store compare with",
-    packages=(*toolchain.essential, "bubblewrap", "casync", "nix-bin", "ostree", "rclone", "restic"),
+    packages=(
+        *toolchain.essential,
+        "bubblewrap",
+        "casync",
+        "nix-bin",
+        "ostree",
+        "rclone",
+        "restic",
+        "squashfs-tools",
+        "squashfuse",
+        "zstd",
+    ),
     exclude=toolchain.unused,
     links=toolchain.links,
 )
@@ -19,7 +30,7 @@ recipe = Recipe(
     inputs=(root,),
     script="""
         mkdir -p "$OUT$PREFIX/bin"
-        for program in bwrap casync nix ostree rclone restic; do
+        for program in bwrap casync mksquashfs nix ostree rclone restic squashfuse_ll tar unsquashfs zstd; do
             cp "$(command -v $program)" "$OUT$PREFIX/bin/"
         done
     """,
