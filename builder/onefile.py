@@ -26,8 +26,8 @@ from store.digest import Digest
 from store.manifest import File, Manifest
 
 MAGIC = b"builder run 1\n\0\0"
-# The magic, the record's size and its digest.
-HEADER = struct.Struct("<16sQ32s")
+# The magic, and size and digest of each of the two records.
+HEADER = struct.Struct("<16sQ32sQ32s")
 
 # What one core unpacks at a time, in memory, at most. Below SMALL it is not worth more cores than one.
 FRAME, SMALL = 1 << 24, 1 << 21
@@ -84,7 +84,7 @@ def write(about: About, read: Read, head: Callable[[File], bytes], place: Path, 
             frames.write(data)
             rows.append([len(data), size, kind, Digest.of(data).raw])
         numbers = {path: number for number, (path, _) in enumerate(about.artifact.entries)}
-        record = codec.encode(
+        start = codec.encode(
             "run",
             [
                 str(Folder.of(about.artifact.digest, about.name, about.version)),
@@ -93,17 +93,15 @@ def write(about: About, read: Read, head: Callable[[File], bytes], place: Path, 
                 about.artifact.digest.raw,
                 [[os.fsencode(program), b"bin/" + os.fsencode(program)] for program in about.programs],
                 None if about.main is None else about.programs.index(about.main),
-                rows,
-                [numbers[path] for path, _ in order],
-                about.artifact.encode(),
             ],
         )
-        header = HEADER.pack(MAGIC, len(record), Digest.of(record).raw)
+        contents = codec.encode("contents", [rows, [numbers[path] for path, _ in order], about.artifact.encode()])
+        header = HEADER.pack(MAGIC, len(start), Digest.of(start).raw, len(contents), Digest.of(contents).raw)
+        front = header + start + contents
         frames.seek(0)
         with open(place, "xb") as file:
-            file.write(_extractor(about.machine, len(header) + len(record) + os.fstat(frames.fileno()).st_size))
-            file.write(header)
-            file.write(record)
+            file.write(_extractor(about.machine, len(front) + os.fstat(frames.fileno()).st_size))
+            file.write(front)
             shutil.copyfileobj(frames, file, FRAME)
             os.fchmod(file.fileno(), 0o755)
     packed.unlink()

@@ -78,14 +78,10 @@ def read(file: Input, batch: Batch) -> Record:
 
 
 def _record(file: Input) -> Record:
-    _, size, digest = onefile.HEADER.unpack(_exactly(file, onefile.HEADER.size))
-    if size > RECORD:
-        raise BadStream(f"a record of more than {RECORD} bytes")
-    data = _exactly(file, size)
-    if Digest.of(data).raw != digest:
-        raise BadStream("its record is damaged")
-    fields = codec.decode("run", data, 9)
-    _, name, version, artifact, _, _, rows, numbers, tree = fields
+    _, *pairs = onefile.HEADER.unpack(_exactly(file, onefile.HEADER.size))
+    start, contents = (_verified(file, size, digest) for size, digest in (pairs[:2], pairs[2:]))
+    _, name, version, artifact, _, _ = codec.decode("run", start, 6)
+    rows, numbers, tree = codec.decode("contents", contents, 3)
     if not (isinstance(name, str) and isinstance(version, str) and isinstance(tree, bytes)):
         raise BadRecord("run", "its name, version or tree is none")
     manifest = Manifest.decode(tree)
@@ -101,6 +97,15 @@ def _record(file: Input) -> Record:
     if size > DEFAULT.free and size > DEFAULT.ratio * packed:
         raise BadStream(f"it unpacks to more than {DEFAULT.ratio} times its own size")
     return Record(name, version, manifest, frames, order)
+
+
+def _verified(file: Input, size: int, digest: bytes) -> bytes:
+    if size > RECORD:
+        raise BadStream(f"a record of more than {RECORD} bytes")
+    data = _exactly(file, size)
+    if Digest.of(data).raw != digest:
+        raise BadStream("its record is damaged")
+    return data
 
 
 def _frame(row: Any) -> Frame:
@@ -155,7 +160,9 @@ class _Plain:
             # The decoder takes as much memory as the frame says that it needs.
             if zstandard.frame_content_size(packed) != frame.size:
                 raise BadStream("a part of its contents has another size than it says")
-            data = bytearray(zstandard.ZstdDecompressor(max_window_size=onefile.FRAME).decompress(packed, frame.size))
+            data = bytearray(
+                zstandard.ZstdDecompressor(max_window_size=onefile.FRAME).decompress(packed, frame.size, allow_extra_data=False)
+            )
         except zstandard.ZstdError as error:
             raise BadStream(f"its compressed data is damaged ({error})") from None
         at = 0

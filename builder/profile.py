@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder import desktop, generation
-from builder.generation import Generation, Package
+from builder.generation import BadGeneration, Generation, Package
 from builder.steps import PREFIX
 from store import files, roots
 from store.errors import Error
@@ -89,20 +89,43 @@ class Profile:
 
     def current(self) -> Generation | None:
         """The generation that is in use. Raises BadGeneration."""
-        try:
-            name = os.path.basename(os.readlink(self._current))
-        except OSError:
-            return None
-        return self._read(name)
+        name = self._in_use()
+        return self._read(name) if name else None
 
     def generations(self) -> list[Generation]:
-        """All that are there, the oldest first. Raises BadGeneration."""
+        """All that are there, the oldest first, but those in ``damaged``."""
+        found = []
+        for number in self._numbers():
+            with contextlib.suppress(BadGeneration):
+                found += [one for one in (self._read(str(number)),) if one]
+        return found
+
+    def damaged(self) -> list[BadGeneration]:
+        """What is wrong with those that cannot be read."""
+        found = []
+        for number in self._numbers():
+            try:
+                self._read(str(number))
+            except BadGeneration as error:
+                found.append(error)
+        return found
+
+    def number(self) -> int:
+        """That of the generation in use, whether it can be read or not; 0 for none."""
+        name = self._in_use()
+        return int(name) if name and name.isdecimal() else 0
+
+    def _in_use(self) -> str | None:
         try:
-            names = os.listdir(self._root / "generations")
+            return os.path.basename(os.readlink(self._current))
+        except OSError:
+            return None
+
+    def _numbers(self) -> list[int]:
+        try:
+            return sorted(int(name) for name in os.listdir(self._root / "generations") if name.isdecimal())
         except FileNotFoundError:
             return []
-        found = [one for name in names if name.isdigit() and (one := self._read(name))]
-        return sorted(found, key=lambda one: one.number)
 
     def _read(self, name: str) -> Generation | None:
         path = self._root / "generations" / name / RECORD
@@ -150,7 +173,7 @@ class Profile:
             return old
         if old is None and not packages:
             return None
-        number = 1 + max((one.number for one in self.generations()), default=0)
+        number = 1 + max(self._numbers(), default=0)
         before = old.number if old else 0
         new = Generation(
             number, before, int(time.time()), by, str(store.root), tuple(packages), tuple(prefer), links
@@ -160,7 +183,7 @@ class Profile:
         try:
             self.switch(new, durable=store.durable)
         except BaseException:
-            if self.current() != new:
+            if self._in_use() != str(new.number):
                 self._tidy(old)
                 self._remove(new)
             raise
@@ -171,7 +194,7 @@ class Profile:
         self._refuse_foreign(new)
         for path in new.links:
             self._link(path, new)
-        if self.current() != new:
+        if self._in_use() != str(new.number):
             self._point(new, durable=durable)
         self._tidy(new)
 
@@ -188,10 +211,12 @@ class Profile:
             files.sync_directory(self._root)
 
     def back(self, to: int | None) -> Generation:
-        """The generation ``to``, or the one that the one in use was made from. Raises NoGeneration."""
-        current = self.current()
-        number = to if to is not None else current.before if current else 0
-        found = next((one for one in self.generations() if one.number == number), None)
+        """The generation ``to``, or the one that the one in use was made from. Raises NoGeneration and BadGeneration."""
+        number = to
+        if number is None:
+            current = self.current()
+            number = current.before if current else 0
+        found = self._read(str(number))
         if found is None:
             raise NoGeneration(number)
         return found

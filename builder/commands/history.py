@@ -23,6 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, context: Context) -> int:
     """Prune, if asked to, and list."""
+    import sys
     import time
 
     from builder.commands import plain, profiles
@@ -31,9 +32,10 @@ def run(options: argparse.Namespace, context: Context) -> int:
     if options.prune is not None:
         with profile.changing():
             profile.prune(options.prune)
-    now = profile.current()
-    number = now.number if now else 0
+    number = profile.number()
     rows = profile.generations()
+    for error in profile.damaged():
+        sys.stderr.write(f"warning: {error.message}\n")
     if options.json:
         say_json(
             [

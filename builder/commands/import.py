@@ -21,6 +21,11 @@ from pathlib import Path
 
 from builder.commands import Context, say, say_json
 
+# As typing has it: help should not wait for what only the work needs.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from store.digest import Digest
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's words."""
@@ -34,9 +39,11 @@ def run(options: argparse.Namespace, context: Context) -> int:
     """Import, link and print."""
     from builder.commands.exported import bring
     from store import roots
+    from store.errors import Error
 
     store = context.store()
     rows = []
+    linked: dict[Path, Digest] = {}
     with store.in_use():
         store.sweep()
         for file in options.files:
@@ -44,6 +51,10 @@ def run(options: argparse.Namespace, context: Context) -> int:
             link: Path | None = None
             if not options.no_link:
                 link = Path(options.out_link if len(options.files) == 1 else f"{options.out_link}-{found.folder.name}")
+                if linked.setdefault(link, found.digest) != found.digest:
+                    raise Error(
+                        f"{link} is to lead to two artifacts", hint="Import them one by one, each with its own --out-link."
+                    )
                 roots.add_link(store, link, found.digest, found.path)
             rows.append(
                 {

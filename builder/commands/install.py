@@ -46,10 +46,14 @@ def run(options: argparse.Namespace, context: Context) -> int:
     """Build what has to be built, and switch."""
     from builder import generation
     from builder.commands import profiles
+    from builder.profile import OtherStore
 
     store = context.store()
     profile = profiles.profile_of(context)
     with store.in_use():
+        seen = profile.current()
+        if seen and seen.packages and seen.store != str(store.root):
+            raise OtherStore(seen.store)
         fresh = {one.name: one for one in _packages(store, context, options.targets, everything=options.all)}
         with profile.changing():
             old = profile.current()

@@ -28,7 +28,13 @@ def run(options: argparse.Namespace, context: Context) -> int:
 
     profile = profiles.profile_of(context)
     with profile.changing():
-        old = profile.current()
+        try:
+            old = profile.current()
+        except generation.BadGeneration:
+            # That is what one goes away from.
+            if options.to is None:
+                raise
+            old = None
         new = profile.back(options.to)
         profile.switch(new)
     profiles.report(new, generation.changes(old, new.packages), as_json=options.json)

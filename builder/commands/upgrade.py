@@ -12,6 +12,7 @@ examples:
 from __future__ import annotations
 
 import argparse
+import os
 
 from builder.commands import Context
 
@@ -42,13 +43,18 @@ def run(options: argparse.Namespace, context: Context) -> int:
                 raise Error(
                     f"{name} was installed as an artifact", hint="Install the newer one: builder install ARTIFACT, or its file."
                 )
+            if not os.path.isfile(package.recipe):
+                raise Error(
+                    f"the recipe of {name} is gone: {package.recipe}",
+                    hint="Install it from where its recipe is now, uninstall it, or name those that are to be upgraded.",
+                )
             recipes.append((package.recipe, package.everything))
         fresh = dict(zip(asked, profiles.build(store, context, recipes), strict=True))
         with profile.changing():
             # What was uninstalled meanwhile stays so.
             old = profile.current()
             every = [fresh.get(one.name, one) for one in old.packages] if old else []
-            new = profile.install(store, every, old.prefer if old else (), by="upgrade " + " ".join(options.names))
+            new = profile.install(store, every, old.prefer if old else (), by=" ".join(("upgrade", *options.names)))
             profiles.mind_path(profile, context, new)
     profiles.report(new, generation.changes(old, every), as_json=options.json)
     return 0

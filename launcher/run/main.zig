@@ -9,6 +9,7 @@ const format = @import("payload.zig");
 const unpack = @import("unpack.zig");
 const shims = @import("shims.zig");
 const workers = @import("workers.zig");
+const inherited = @import("inherited.zig");
 const linux = system.linux;
 const Path = system.Path;
 
@@ -49,6 +50,7 @@ const read_only = 4;
 const at_headers = 3;
 const at_header_count = 5;
 const at_secure = 23;
+const at_random = 25;
 
 /// What the kernel put on the stack: the number of arguments, these, the environment, and pairs of numbers.
 fn begin(stack: [*]usize) callconv(.c) noreturn {
@@ -64,18 +66,13 @@ fn begin(stack: [*]usize) callconv(.c) noreturn {
     while (pairs[i][0] != 0) : (i += 1) switch (pairs[i][0]) {
         at_headers => headers.ptr = @ptrFromInt(pairs[i][1]),
         at_header_count => headers.len = pairs[i][1],
+        at_random => unpack.random = @as(*const [8]u8, @ptrFromInt(pairs[i][1])).*,
         // Which folder is unpacked to is the caller's to say: so with rights that the caller has not, nothing is started.
-        at_secure => if (pairs[i][1] != 0) system.fail(&.{"it does not start with another user's rights (setuid)"}),
+        at_secure => if (pairs[i][1] != 0) system.fail(&.{"it does not start with other rights than its caller's (setuid)"}),
         else => {},
     };
-    // A file that was cut off is noticed when the part that is missing is looked at.
-    const cut_off: linux.Sigaction = .{ .handler = .{ .handler = &unreadable }, .mask = @splat(0), .flags = 0 };
-    _ = linux.sigaction(.BUS, &cut_off, null);
+    inherited.watch();
     run(mapped(headers), arguments, environment);
-}
-
-fn unreadable(_: linux.SIG) callconv(.c) void {
-    system.stop(system.damaged, &.{"a file ends too early: if it is this one, fetch it again"});
 }
 
 fn mapped(headers: []const Header) []const u8 {
@@ -104,13 +101,16 @@ fn start(payload: *const format.Payload, program: *const format.Program, given: 
     const arguments: Arguments = if (given[0] == null) &none else given;
     // Its whole path, as its own first argument: some programs look for what belongs to them beside it.
     arguments[0] = path;
+    inherited.unwatch();
     var result = linux.execve(path, @ptrCast(arguments), @ptrCast(environment));
-    if (linux.errno(result) == .NOENT) {
+    if (linux.errno(result) == .NOENT or linux.errno(result) == .NOTDIR) {
+        inherited.watch();
         workers.start();
         const place: unpack.Place = .open(data);
         unpack.into_place(payload, &place);
-        system.progress(&.{});
+        inherited.unwatch();
         result = linux.execve(path, @ptrCast(arguments), @ptrCast(environment));
+        if (linux.errno(result) == .NOENT) system.fail(&.{ path, ": it is not there any more\nTo unpack all anew: --builder-uninstall, and start it again." });
     }
     if (linux.errno(result) == .ACCES) {
         const opened = linux.openat(system.here, data, .{ .DIRECTORY = true, .CLOEXEC = true }, 0);
@@ -173,6 +173,14 @@ const Option = enum {
 
 fn options(option: Option, payload: *const format.Payload, arguments: Arguments, environment: Arguments) noreturn {
     const word: ?[:0]const u8 = if (arguments[2]) |path| std.mem.span(path) else null;
+    const most: usize = switch (option) {
+        .@"--builder-run" => std.math.maxInt(usize),
+        .@"--builder-extract", .@"--builder-install", .@"--builder-uninstall" => 1,
+        else => 0,
+    };
+    var count: usize = 0;
+    while (arguments[2 + count] != null) count += 1;
+    if (count > most) system.stop(system.misused, &.{ "too many words for ", @tagName(option) });
     switch (option) {
         .@"--builder-help" => help(payload),
         .@"--builder-run" => {
@@ -184,29 +192,31 @@ fn options(option: Option, payload: *const format.Payload, arguments: Arguments,
         .@"--builder-verify" => {
             const tree = system.join(&.{ data_folder(environment), "/artifacts/", payload.folder });
             const unpacked = unpack.verify(payload, tree);
-            system.say(1, &.{ system.called, ": as it was made\n", if (unpacked) system.join(&.{ tree, ": as it was unpacked\n" }) else "" });
+            system.print(&.{ system.called, ": as it was made\n", if (unpacked) system.join(&.{ tree, ": what was unpacked is as it was\n" }) else "" });
         },
         .@"--builder-extract" => {
             const folder = word orelse system.stop(system.misused, &.{"--builder-extract FOLDER: which folder?"});
             if (folder.len == 0) system.stop(system.misused, &.{"--builder-extract FOLDER: which folder?"});
             unpack.into_folder(payload, folder);
-            system.say(1, &.{ folder, "\n" });
+            system.print(&.{ folder, "\n" });
         },
         .@"--builder-install" => {
             const data = data_folder(environment);
             const artifacts = system.join(&.{ data, "/artifacts/" });
             const folder = shim_folder(word, environment);
-            shims.check(payload, artifacts, folder);
             const place: unpack.Place = .open(data);
+            shims.check(payload, artifacts, folder);
             unpack.into_place(payload, &place);
+            // It may be there since long.
+            _ = unpack.verify(payload, system.join(&.{ artifacts, payload.folder }));
             shims.install(payload, artifacts, folder);
             mind_path(folder, environment);
         },
         .@"--builder-uninstall" => {
             const data = data_folder(environment);
+            const place = unpack.Place.existing(data);
             shims.uninstall(payload, system.join(&.{ data, "/artifacts/" }), shim_folder(word, environment));
-            const place: unpack.Place = .open(data);
-            place.remove(payload);
+            if (place) |found| found.remove(payload);
         },
     }
     linux.exit_group(0);
@@ -214,10 +224,10 @@ fn options(option: Option, payload: *const format.Payload, arguments: Arguments,
 
 fn help(payload: *const format.Payload) noreturn {
     const name = system.called;
-    system.say(1, &.{
+    system.print(&.{
         payload.title,                                                                                                     ", in one file\n\n",
         name,                                                                                                              " [ARGUMENT...]\n",
-        "    Start it. The first start unpacks it, once, to $XDG_DATA_HOME/builder-run, ~/.local/share/builder-run, or\n", "    $BUILDER_RUN_DATA. What several such files have in common is there once.\n",
+        "    Start it. The first start unpacks it, once, to $XDG_DATA_HOME/builder-run, ~/.local/share/builder-run, or\n", "    $BUILDER_RUN_DATA/builder-run. What several such files have in common is there once.\n",
         name,                                                                                                              " --builder-run PROGRAM [ARGUMENT...]\n",
         "    Start one of its programs. All arguments are the program's own, whatever they are.\n",                        name,
         " --builder-install [FOLDER]\n",                                                                                   "    Make links to its programs in ~/.local/bin, or another folder. They work without this file.\n",
@@ -244,13 +254,13 @@ fn list(payload: *const format.Payload) void {
             .symlink => |target| system.join(&.{ "- ", entry.path, " -> ", target, "\n" }),
         };
         if (used + line.len > lines.len) {
-            system.say(1, &.{lines[0..used]});
+            system.print(&.{lines[0..used]});
             used = 0;
         }
         @memcpy(lines[used..][0..line.len], line);
         used += line.len;
     }
-    system.say(1, &.{lines[0..used]});
+    system.print(&.{lines[0..used]});
 }
 
 // -- folders --
@@ -271,7 +281,8 @@ fn absolute(path: ?[:0]const u8) ?[:0]const u8 {
 
 fn data_folder(environment: Arguments) [:0]const u8 {
     if (variable(environment, "BUILDER_RUN_DATA")) |path| {
-        return absolute(path) orelse system.fail(&.{"BUILDER_RUN_DATA is to be the whole path of a folder"});
+        const folder = absolute(path) orelse system.fail(&.{"BUILDER_RUN_DATA is to be the whole path of a folder"});
+        return system.join(&.{ folder, "/builder-run" });
     }
     if (absolute(variable(environment, "XDG_DATA_HOME"))) |path| return system.join(&.{ path, "/builder-run" });
     if (absolute(variable(environment, "HOME"))) |path| return system.join(&.{ path, "/.local/share/builder-run" });
@@ -279,7 +290,7 @@ fn data_folder(environment: Arguments) [:0]const u8 {
 }
 
 fn shim_folder(word: ?[:0]const u8, environment: Arguments) [:0]const u8 {
-    if (word) |folder| if (folder.len > 0) return folder;
+    if (word) |folder| if (folder.len > 0) return system.join(&.{if (folder.len > 1) std.mem.trimEnd(u8, folder, "/") else folder});
     const home = absolute(variable(environment, "HOME")) orelse system.fail(&.{"HOME is not set: which folder is to have the links?"});
     return system.join(&.{ home, "/.local/bin" });
 }
@@ -287,7 +298,7 @@ fn shim_folder(word: ?[:0]const u8, environment: Arguments) [:0]const u8 {
 fn mind_path(folder: []const u8, environment: Arguments) void {
     var parts = std.mem.splitScalar(u8, variable(environment, "PATH") orelse "", ':');
     while (parts.next()) |part| if (std.mem.eql(u8, std.mem.trimEnd(u8, part, "/"), folder)) return;
-    system.say(2, &.{ folder, " is not on PATH: add it, and they start by their names\n" });
+    system.say(&.{ folder, " is not on PATH: add it, and they start by their names\n" });
 }
 
 fn last_part(path: []const u8) []const u8 {

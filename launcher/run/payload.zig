@@ -1,12 +1,13 @@
-//! What stands behind the program in the file (docs/run-format.md): a record that says what is in it, and frames with
-//! the contents of the artifact's files. The kernel has mapped it.
+//! What stands behind the program in the file (docs/run-format.md): a record that says what is started, one that says what is
+//! in the file, and frames with the contents of the artifact's files. The kernel has mapped it.
 
 const std = @import("std");
 const system = @import("system.zig");
 const Blake3 = std.crypto.hash.Blake3;
 
 pub const magic = "builder run 1\n\x00\x00";
-const start_of_record = magic.len + 8 + Blake3.digest_length;
+const pair = 8 + Blake3.digest_length;
+const start_of_records = magic.len + 2 * pair;
 
 pub const Digest = [Blake3.digest_length]u8;
 
@@ -32,54 +33,54 @@ pub const Content = struct { digest: *const Digest, start: u64, size: u64, execu
 
 pub const Payload = struct {
     bytes: []const u8,
-    record: []const u8,
+    name: []const u8,
     folder: []const u8,
     title: []const u8,
     artifact: *const Digest,
     programs: []const Program,
     main: ?usize,
-    rest: Reader,
+    contents_at: usize,
 
-    /// What has to be known to start a program that is there. Nothing is compared with its digest: a file that is not there
-    /// is looked for in vain, and then all is.
+    /// What has to be known to start a program that is there: a small record, compared with its digest.
     pub fn open(bytes: []const u8) Payload {
-        if (bytes.len < start_of_record) broken();
-        const size = std.mem.readInt(u64, bytes[magic.len..][0..8], .little);
-        if (size > bytes.len - start_of_record) broken();
-        const record = bytes[start_of_record..][0..@intCast(size)];
-        var reader: Reader = .{ .bytes = record };
-        reader.opening("run", 11);
+        const first = recorded(bytes, magic.len, start_of_records);
+        var reader: Reader = .{ .bytes = first };
+        reader.opening("run", 8);
+        const folder = reader.text();
+        const name = reader.text();
         var payload: Payload = .{
             .bytes = bytes,
-            .record = record,
-            .folder = reader.text(),
-            .title = system.join(&.{ reader.text(), " ", reader.text() }),
+            .name = name,
+            .folder = folder,
+            .title = system.join(&.{ name, " ", reader.text() }),
             .artifact = reader.digest(),
             .programs = undefined,
             .main = undefined,
-            .rest = undefined,
+            .contents_at = start_of_records + first.len,
         };
+        if (!is_path(folder) or std.mem.indexOfScalar(u8, folder, '/') != null) broken();
         const programs = system.allocate(Program, reader.array());
         for (programs) |*program| {
             reader.row(2);
             program.* = .{ .name = reader.text(), .path = reader.text() };
+            if (!is_path(program.path) or !is_path(program.name) or std.mem.indexOfScalar(u8, program.name, '/') != null) broken();
         }
         payload.programs = programs;
         payload.main = reader.optional();
         if (payload.main) |main| if (main >= programs.len) broken();
-        payload.rest = reader;
         return payload;
     }
 
     pub const All = struct { frames: []const Frame, entries: []const Entry, contents: []Content, size: u64 };
 
-    /// The rest, after a comparison of the record with its digest.
+    /// All that is in the file.
     pub fn all(payload: *const Payload) All {
-        if (!std.mem.eql(u8, &digest_of(payload.record), payload.bytes[magic.len + 8 ..][0..Blake3.digest_length])) broken();
-        var reader = payload.rest;
+        const record = recorded(payload.bytes, magic.len + pair, payload.contents_at);
+        var reader: Reader = .{ .bytes = record };
+        reader.opening("contents", 5);
 
         const frames = system.allocate(Frame, reader.array());
-        var at = start_of_record + payload.record.len;
+        var at = payload.contents_at + record.len;
         var size: u64 = 0;
         for (frames) |*frame| {
             reader.row(4);
@@ -87,8 +88,8 @@ pub const Payload = struct {
             if (length > payload.bytes.len - at) broken();
             frame.* = .{
                 .packed_bytes = payload.bytes[at..][0..@intCast(length)],
-                .size = @intCast(reader.number()),
-                .filter = @fromBackingInt(@intCast(reader.number())),
+                .size = std.math.cast(u32, reader.number()) orelse broken(),
+                .filter = @fromBackingInt(std.math.cast(u8, reader.number()) orelse broken()),
                 .digest = reader.digest(),
                 .start = size,
             };
@@ -110,9 +111,13 @@ pub const Payload = struct {
         for (entries, found) |*entry, *content| {
             const fields = rows.array();
             entry.path = rows.text();
+            if (!is_path(entry.path)) broken();
             switch (rows.number() + 10 * @as(u64, fields)) {
                 20 => entry.what = .directory,
-                32 => entry.what = .{ .symlink = rows.text() },
+                32 => {
+                    entry.what = .{ .symlink = rows.text() };
+                    if (entry.what.symlink.len > longest) broken();
+                },
                 51 => {
                     entry.what = .{ .file = 0 };
                     content.* = .{ .digest = rows.digest(), .size = rows.number(), .executable = rows.boolean(), .start = 0, .uses = 0 };
@@ -128,13 +133,34 @@ pub const Payload = struct {
             if (number >= entries.len or entries[@intCast(number)].what != .file) broken();
             content.* = found[@intCast(number)];
             content.start = start;
-            start += content.size;
+            start = std.math.add(u64, start, content.size) catch broken();
         }
         if (start != size) broken();
         link(entries, found, contents);
         return .{ .frames = frames, .entries = entries, .contents = contents, .size = size };
     }
 };
+
+const longest = 4095;
+
+/// A relative path without empty parts, `.` and `..`.
+fn is_path(path: []const u8) bool {
+    var parts = std.mem.splitScalar(u8, path, '/');
+    while (parts.next()) |part| {
+        if (part.len == 0 or part.len > 255 or std.mem.eql(u8, part, ".") or std.mem.eql(u8, part, "..")) return false;
+    }
+    return path.len <= longest and std.mem.indexOfScalar(u8, path, 0) == null;
+}
+
+/// The record whose size and digest stand at `header`.
+fn recorded(bytes: []const u8, header: usize, place: usize) []const u8 {
+    if (bytes.len < place) broken();
+    const size = std.mem.readInt(u64, bytes[header..][0..8], .little);
+    if (size > bytes.len - place) broken();
+    const record = bytes[place..][0..@intCast(size)];
+    if (!std.mem.eql(u8, &digest_of(record), bytes[header + 8 ..][0..Blake3.digest_length])) broken();
+    return record;
+}
 
 /// Gives each file the number of its content.
 fn link(entries: []Entry, found: []const Content, contents: []Content) void {

@@ -5,12 +5,12 @@ const system = @import("system.zig");
 const format = @import("payload.zig");
 const linux = system.linux;
 
-/// Ends with a message if something else than a link to one of the artifacts in `artifacts` has the name of a program.
+/// Ends with a message if something else has the name of a program than a link to this artifact, or another version of it.
 pub fn check(payload: *const format.Payload, artifacts: []const u8, folder: [:0]const u8) void {
     const fd = open(folder) orelse return;
     for (payload.programs) |program| {
         if (target_of(fd, program.name)) |target| {
-            if (std.mem.startsWith(u8, target, artifacts)) continue;
+            if (is_version(payload, artifacts, target)) continue;
         } else {
             var found: system.Stat = undefined;
             if (linux.errno(system.stat(fd, system.join(&.{program.name}), &found)) == .NOENT) continue;
@@ -20,17 +20,25 @@ pub fn check(payload: *const format.Payload, artifacts: []const u8, folder: [:0]
     system.close(fd);
 }
 
+/// `<artifacts><32 characters>-<name>-<version>/…`; there is no `-` in a version.
+fn is_version(payload: *const format.Payload, artifacts: []const u8, target: []const u8) bool {
+    if (!std.mem.startsWith(u8, target, artifacts)) return false;
+    const folder = std.mem.sliceTo(target[artifacts.len..], '/');
+    const version = std.mem.lastIndexOfScalar(u8, folder, '-') orelse return false;
+    return version > 33 and std.mem.eql(u8, folder[33..version], payload.name);
+}
+
 /// Makes a link for each program, once `check` has found that it may.
 pub fn install(payload: *const format.Payload, artifacts: []const u8, folder: [:0]const u8) void {
     make(folder);
-    const fd = open(folder) orelse system.fail(&.{ folder, ": it cannot be opened" });
+    const fd: i32 = @intCast(system.must(linux.openat(system.here, folder, .{ .DIRECTORY = true, .CLOEXEC = true }, 0), &.{folder}));
     for (payload.programs) |program| {
         const target = system.join(&.{ artifacts, payload.folder, "/", program.path });
         const temporary = system.join(&.{ ".", program.name[0..@min(program.name.len, 200)], ".", system.decimal(@intCast(linux.getpid())) });
         _ = linux.unlinkat(fd, temporary, 0);
         _ = system.must(linux.symlinkat(target, fd, temporary), &.{ folder, "/", program.name });
         _ = system.must(linux.renameat(fd, temporary, fd, system.join(&.{program.name})), &.{ folder, "/", program.name });
-        system.say(1, &.{ folder, "/", program.name, "\n" });
+        system.print(&.{ folder, "/", program.name, "\n" });
     }
 }
 

@@ -88,14 +88,24 @@ pub fn hex(bytes: []const u8) []const u8 {
 
 // -- messages --
 
-/// Writes text to standard output or error. What does not take it does not matter.
-pub fn say(fd: i32, parts: []const []const u8) void {
+/// Writes a message. Whether somebody reads it does not matter.
+pub fn say(parts: []const []const u8) void {
     var text: []const u8 = join(parts);
     while (text.len > 0) {
-        const count = linux.write(fd, text.ptr, text.len);
+        const count = linux.write(2, text.ptr, text.len);
         if (linux.errno(count) == .INTR) continue;
         if (linux.errno(count) != .SUCCESS) return;
         text = text[count..];
+    }
+}
+
+/// Writes to standard output what somebody waits for.
+pub fn print(parts: []const []const u8) void {
+    var text: []const u8 = join(parts);
+    while (text.len > 0) {
+        const count = linux.write(1, text.ptr, text.len);
+        if (linux.errno(count) == .INTR) continue;
+        text = text[must(count, &.{"standard output"})..];
     }
 }
 
@@ -105,8 +115,9 @@ pub fn fail(parts: []const []const u8) noreturn {
 }
 
 pub fn stop(status: i32, parts: []const []const u8) noreturn {
-    if (may_speak(status)) say(2, &.{ if (is_terminal()) erase else "", called, ": ", join(parts), "\n" });
+    const speaks = may_speak(status);
     before_exit();
+    if (speaks) say(&.{ if (is_terminal()) erase else "", called, ": ", join(parts), "\n" });
     linux.exit_group(status);
 }
 
@@ -120,7 +131,7 @@ fn is_terminal() bool {
 
 /// A line on a terminal that the next one takes the place of; without text it goes.
 pub fn progress(parts: []const []const u8) void {
-    if (is_terminal()) say(2, &.{ erase, join(parts) });
+    if (is_terminal()) say(&.{ erase, join(parts) });
 }
 
 /// What a call gave, or the end with a message: what was wanted, and why not.

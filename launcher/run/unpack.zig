@@ -6,6 +6,7 @@ const system = @import("system.zig");
 const workers = @import("workers.zig");
 const frames = @import("frames.zig");
 const format = @import("payload.zig");
+const inherited = @import("inherited.zig");
 const linux = system.linux;
 const Path = system.Path;
 
@@ -19,16 +20,22 @@ pub const Place = struct {
 
     /// Makes it where it is not, and waits for others that change it.
     pub fn open(path: [:0]const u8) Place {
-        while (true) {
-            make(path);
-            const top = enter(here, path, .{ .DIRECTORY = true, .CLOEXEC = true }, path);
-            if (linux.errno(linux.flock(top, 2 | 4)) == .AGAIN) {
-                system.progress(&.{"waiting for another start that unpacks"});
-                while (linux.errno(linux.flock(top, 2)) == .INTR) {}
-            }
-            // Who held it may have removed it. Where there are no locks, the last step decides who was first.
+        make(path);
+        return existing(path) orelse refuse(path, .NOENT);
+    }
+
+    /// The same where it is there already.
+    pub fn existing(path: [:0]const u8) ?Place {
+        // Who takes everything away takes the folder too: then again, as often as may be.
+        for (0..100) |_| {
+            const opened = linux.openat(here, path, .{ .DIRECTORY = true, .CLOEXEC = true }, 0);
+            if (linux.errno(opened) == .NOENT) return null;
+            if (linux.errno(opened) != .SUCCESS) refuse(path, linux.errno(opened));
+            const top: i32 = @intCast(opened);
+            const locked = lock(top);
             if (!same(top, path)) {
                 system.close(top);
+                make(path);
                 continue;
             }
             const place: Place = .{
@@ -39,9 +46,10 @@ pub const Place = struct {
                 .temporary = below(top, "tmp", path),
             };
             // We hold the lock: what is in there was left by somebody who was killed.
-            system.each_name(place.temporary, {}, sweep);
+            if (locked) system.each_name(place.temporary, {}, sweep);
             return place;
         }
+        return null;
     }
 
     pub fn has(place: *const Place, folder: []const u8) bool {
@@ -57,9 +65,10 @@ pub const Place = struct {
         if (linux.errno(opened) == .SUCCESS) {
             // A directory that moves to another changes its `..`.
             _ = linux.fchmod(@intCast(opened), 0o755);
-            const gone = linux.renameat(place.artifacts, folder, place.temporary, folder);
+            const name = private_name();
+            const gone = linux.renameat(place.artifacts, folder, place.temporary, name);
             _ = system.must(gone, &.{ place.path, "/artifacts/", folder });
-            system.remove(place.temporary, folder);
+            system.remove(place.temporary, name);
         }
         forget_blobs(place, all.contents);
         for ([_]Path{ "blobs", "artifacts", "tmp" }) |name| _ = linux.unlinkat(place.top, name, linux.AT.REMOVEDIR);
@@ -97,18 +106,47 @@ fn below(top: i32, name: Path, path: []const u8) i32 {
 }
 
 fn same(fd: i32, path: [:0]const u8) bool {
-    var ours: system.Stat = undefined;
+    var held: system.Stat = undefined;
     var theirs: system.Stat = undefined;
-    if (linux.errno(system.stat(fd, "", &ours)) != .SUCCESS) return true;
+    if (linux.errno(system.stat(fd, "", &held)) != .SUCCESS) return true;
     // The last name may be a symlink to it.
     const again = linux.openat(here, path, .{ .DIRECTORY = true, .CLOEXEC = true }, 0);
     if (linux.errno(again) != .SUCCESS) return false;
     defer system.close(@intCast(again));
-    return linux.errno(system.stat(@intCast(again), "", &theirs)) == .SUCCESS and ours.ino == theirs.ino and ours.dev == theirs.dev;
+    return linux.errno(system.stat(@intCast(again), "", &theirs)) == .SUCCESS and held.ino == theirs.ino and held.dev == theirs.dev;
 }
 
+/// Waits for the lock. Gives whether there are locks: where there are none, the last step of an unpacking decides.
+fn lock(top: i32) bool {
+    const exclusive = 2;
+    const at_once = 4;
+    var result = linux.flock(top, exclusive | at_once);
+    if (linux.errno(result) == .AGAIN) {
+        system.progress(&.{"waiting for another start that unpacks"});
+        while (true) {
+            result = linux.flock(top, exclusive);
+            if (linux.errno(result) != .INTR) break;
+        }
+        system.progress(&.{});
+    }
+    return linux.errno(result) == .SUCCESS;
+}
+
+/// Names in `tmp` that nobody else gives to anything.
+const ours = ".builder-run-";
+
+fn private_name() [:0]u8 {
+    return system.join(&.{ ours, system.decimal(@intCast(linux.getpid())), "-", system.hex(&random) });
+}
+
+/// What tells this process from others with its number: the kernel's, of the auxiliary vector.
+pub var random: [8]u8 = @splat(0);
+
 fn sweep(_: void, fd: i32, name: Path) void {
-    system.remove(fd, name);
+    if (!std.mem.startsWith(u8, std.mem.span(name), ours)) return;
+    // To another name first: where locks are each machine's own, its owner may live, and is not to give its tree a name.
+    const gone = system.join(&.{ std.mem.span(name), "-" });
+    if (linux.errno(linux.renameat(fd, name, fd, gone)) == .SUCCESS) system.remove(fd, gone);
 }
 
 fn forget_blobs(place: *const Place, all: []const format.Content) void {
@@ -171,12 +209,13 @@ pub fn into_place(payload: *const format.Payload, place: *const Place) void {
     // Known before all is written, and not after it.
     if (system.is_noexec(place.top)) noexec(place.path);
     const folder = system.join(&.{payload.folder});
-    var job = begin(payload, place.temporary, folder, system.join(&.{ place.path, "/tmp/", folder }), place.blobs);
+    const name = private_name();
+    var job = begin(payload, place.temporary, name, system.join(&.{ place.path, "/tmp/", name }), place.blobs);
     workers.each(job.all.contents.len, &job, look, &workers.ignore);
     write_contents(&job);
     const linked = tree(&job);
-    _ = system.must(linux.syncfs(job.work), &.{job.path});
-    const renamed = linux.renameat(job.work, "tree", place.artifacts, folder);
+    sync(&job);
+    const renamed = linux.renameat(place.temporary, system.join(&.{ name, "/tree" }), place.artifacts, folder);
     // Where there are no locks, another start may have been faster.
     if (linux.errno(renamed) != .EXIST and linux.errno(renamed) != .NOTEMPTY) {
         _ = system.must(renamed, &.{ place.path, "/artifacts/", folder });
@@ -204,11 +243,10 @@ pub fn into_folder(payload: *const format.Payload, path: [:0]const u8) void {
     const parent = if (slash) |at| system.join(&.{path[0 .. at + 1]}) else system.join(&.{"."});
     const name = system.join(&.{trimmed[if (slash) |at| at + 1 else 0..]});
     const above: i32 = @intCast(system.must(linux.openat(here, parent, .{ .DIRECTORY = true, .CLOEXEC = true }, 0), &.{parent}));
-    const temporary = system.join(&.{ ".", name[0..@min(name.len, 200)], ".", system.decimal(@intCast(linux.getpid())) });
-    var job = begin(payload, above, temporary, path, null);
+    var job = begin(payload, above, private_name(), path, null);
     write_contents(&job);
     _ = tree(&job);
-    _ = system.must(linux.syncfs(job.work), &.{path});
+    sync(&job);
     const no_replace: linux.RENAME = .{ .NOREPLACE = true };
     var renamed = linux.renameat2(job.work, "tree", above, name, no_replace);
     if (linux.errno(renamed) == .INVAL or linux.errno(renamed) == .NOSYS) renamed = linux.renameat(job.work, "tree", above, name);
@@ -216,9 +254,17 @@ pub fn into_folder(payload: *const format.Payload, path: [:0]const u8) void {
     end();
 }
 
+/// Where a kernel has no such call, a power cut may leave files that are not whole, which a comparison finds.
+fn sync(job: *const Job) void {
+    const result = linux.syncfs(job.work);
+    if (linux.errno(result) != .NOSYS) _ = system.must(result, &.{job.path});
+}
+
 fn begin(payload: *const format.Payload, parent: i32, name: Path, path: []const u8, blobs: ?i32) Job {
     const all = payload.all();
-    _ = system.must(linux.mkdirat(parent, name, 0o700), &.{path});
+    inherited.change();
+    const made = linux.mkdirat(parent, name, 0o700);
+    if (linux.errno(made) != .SUCCESS) refuse(path, linux.errno(made));
     unfinished = .{ .parent = parent, .name = name };
     workers.clear = &clear;
     const job: Job = .{
@@ -237,6 +283,7 @@ fn begin(payload: *const format.Payload, parent: i32, name: Path, path: []const 
 fn end() void {
     clear();
     workers.clear = &workers.nothing;
+    inherited.restore();
     system.progress(&.{});
 }
 
@@ -343,7 +390,7 @@ fn finish(job: *Job, number: usize) void {
 }
 
 fn seal(fd: i32, mode: linux.mode_t) void {
-    _ = linux.fchmod(fd, mode);
+    _ = system.must(linux.fchmod(fd, mode), &.{"the mode of a file"});
     system.set_time(fd);
 }
 
@@ -392,11 +439,16 @@ fn place_file(job: *Job, made: i32, path: Path, number: u32) bool {
     const from = job.blobs orelse job.work;
     const source: Path = if (job.blobs != null) blob_name(&name, content) else numbered(name[0..24], number);
     if (job.blobs != null) {
-        const result = linux.linkat(from, source, made, path, 0);
+        var result = linux.linkat(from, source, made, path, 0);
+        // Where there are no locks, somebody may have put another file in the blob's place just then.
+        for (0..100) |_| {
+            if (linux.errno(result) != .NOENT) break;
+            result = linux.linkat(from, source, made, path, 0);
+        }
         switch (linux.errno(result)) {
             .SUCCESS => return true,
             // No links there, or none more to this file.
-            .PERM, .OPNOTSUPP, .MLINK, .XDEV, .NOSYS => {},
+            .PERM, .ACCES, .INVAL, .OPNOTSUPP, .MLINK, .XDEV, .NOSYS => {},
             else => |why| system.fail(&.{ job.path, "/", std.mem.span(path), ": ", system.reason(why) }),
         }
     } else {
@@ -450,7 +502,7 @@ fn compare(comparison: *const Comparison, number: usize) void {
     var buffer: [4096]u8 = undefined;
     const path = system.joined(&buffer, &.{entry.path});
     if (is_as(comparison, entry, path)) return;
-    system.say(2, &.{ path, ": damaged\n" });
+    system.say(&.{ path, ": damaged\n" });
     _ = @atomicRmw(u32, comparison.bad, .Add, 1, .seq_cst);
 }
 

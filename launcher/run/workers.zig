@@ -18,11 +18,22 @@ pub var clear: *const fn () void = &nothing;
 
 pub fn nothing() void {}
 
+/// Whether this is the process that all others are helpers of.
+pub fn is_first() bool {
+    return linux.getpid() == parent;
+}
+
 pub fn start() void {
     shared = @ptrCast(system.map(@sizeOf(Shared), true));
     parent = linux.getpid();
     system.may_speak = &first_failure;
     system.before_exit = &end;
+}
+
+/// Makes all helpers end after what they are doing, clears away, and says nothing.
+pub fn give_up() void {
+    _ = first_failure(system.failed);
+    end();
 }
 
 fn first_failure(status: i32) bool {
@@ -32,7 +43,7 @@ fn first_failure(status: i32) bool {
 /// A message was said, or a helper is about to say one: each ends after what it is doing. Only when nobody writes any more is
 /// there something to clear away.
 fn end() void {
-    if (linux.getpid() != parent) return;
+    if (!is_first()) return;
     wait();
     clear();
 }

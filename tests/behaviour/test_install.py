@@ -452,3 +452,38 @@ def test_a_record_is_read_as_it_was_written() -> None:
     ):
         with pytest.raises(BadGeneration):
             Generation.decode(damaged, "x")
+
+
+def test_a_damaged_record_does_not_shut_the_others(user: User) -> None:
+    for name in ("one", "two"):
+        put(Store(user.builder.store), name, {f"bin/{name}": b"#!/bin/sh\n"})
+        user("install", name)
+    generations = user.home / ".local/state/builder/profile/generations"
+    record = generations / "2" / "generation.json"
+    good = record.read_bytes()
+    record.write_text("junk")
+    for command in (["list"], ["install", "one"], ["rollback"]):
+        assert "no generation's record" in user(*command, status=1).stderr
+    history = user("history")
+    assert "warning: " in history.stderr
+    assert [line.split()[0] for line in history.stdout.splitlines()] == ["1"]
+    assert user("rollback", "--to", "1").returncode == 0
+    assert user("list").stdout.startswith("one ")
+    assert user("install", "two").returncode == 0
+    assert {path.name for path in generations.iterdir()} == {"1", "2", "3"}
+    record.write_bytes(good)
+    assert user("history").stderr == ""
+
+
+def test_a_recipe_that_is_gone(builder: Builder, tmp_path: Path, write_recipe: Callable[..., Path]) -> None:
+    (tmp_path / "home").mkdir()
+    user = User(tmp_path / "home", builder.store, dict(builder.environment))
+    recipe = write_recipe("gone", 'mkdir -p "$OUT$PREFIX/bin"; printf "#!/bin/sh\\n" > "$OUT$PREFIX/bin/gone"')
+    user("install", recipe)
+    recipe.unlink()
+    done = user("upgrade", status=1)
+    assert f"error: the recipe of gone is gone: {recipe}\nhint: Install it from where its recipe is now" in done.stderr
+    # And of another store nothing is taken.
+    other = tmp_path / "other"
+    said = user("--store", other, "install", recipe.with_suffix(".run"), status=1).stderr
+    assert f"what is installed is in the store {builder.store}" in said

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import struct
 import subprocess
 import tarfile
 import tempfile
@@ -262,19 +261,26 @@ def test_a_file_that_is_cut_or_damaged_anywhere_is_refused(
     assert taken < 4 or kind == "run"
 
 
+STARTED = ("folder", "name", "version", "digest", "programs", "main")
+CONTENTS = ("frames", "order", "tree")
+
+
 def altered(path: Path, **fields: object) -> None:
-    """Change fields of the record of one file, which is made whole again."""
+    """Change fields of the records of one file, which are made whole again."""
     with open(path, "rb") as file:
         at = onefile_read.find(file)
         assert at is not None
     data = path.read_bytes()
-    magic, size, _ = onefile.HEADER.unpack_from(data, at)
-    start = at + onefile.HEADER.size
-    names = ("folder", "name", "version", "digest", "programs", "main", "frames", "order", "tree")
-    record = dict(zip(names, codec.decode("run", data[start : start + size], len(names)), strict=True)) | fields
-    made = codec.encode("run", list(record.values()))
-    header = onefile.HEADER.pack(magic, len(made), Digest.of(made).raw)
-    path.write_bytes(data[:at] + header + made + data[start + size :])
+    magic, first, _, second, _ = onefile.HEADER.unpack_from(data, at)
+    rest = at + onefile.HEADER.size
+    made, header = b"", [magic]
+    for word, size, names in (("run", first, STARTED), ("contents", second, CONTENTS)):
+        record = dict(zip(names, codec.decode(word, data[rest : rest + size], len(names)), strict=True))
+        changed = codec.encode(word, [fields.get(name, value) for name, value in record.items()])  # type: ignore[misc]
+        made += changed
+        header += [len(changed), Digest.of(changed).raw]
+        rest += size
+    path.write_bytes(data[:at] + onefile.HEADER.pack(*header) + made + data[rest:])
 
 
 BOMB = zstandard.ZstdCompressor().compress(bytes(onefile.FRAME))
@@ -322,8 +328,8 @@ def test_one_file_that_unpacks_to_too_much(odd: tuple[Store, Manifest], tmp_path
     with open(path, "rb") as file:
         at = onefile_read.find(file)
         assert at is not None
-    (size,) = struct.unpack_from("<16xQ", data, at)
-    path.write_bytes(data[: at + onefile.HEADER.size + size] + BOMB)
+    _, first, _, second, _ = onefile.HEADER.unpack_from(data, at)
+    path.write_bytes(data[: at + onefile.HEADER.size + first + second] + BOMB)
     with pytest.raises(BadArchive, match="another size than it says"):
         readback.bring(Store(tmp_path / "s", durable=False), path)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,7 +119,7 @@ def test_it_is_as_if_it_were_the_program(user: User) -> None:
     user.is_whole()
     program = user.tree / "bin" / "facts"
     words = ["one two", "", "-x", "--builder-help"]
-    limits = 'ulimit -S -s 4321; trap "" USR1; '
+    limits = 'ulimit -S -s 4321; trap "" USR1 BUS XFSZ; '
     said = []
     for command in ([user.made.several, "facts"], [program]):
         script = limits + 'exec "$@"'
@@ -138,10 +140,37 @@ def test_a_program_finds_itself(user: User) -> None:
     assert done.out.endswith("its own file\n")
 
 
-@pytest.mark.parametrize("signal", [1, 9, 15])
-def test_a_signal_ends_it(user: User, signal: int) -> None:
-    assert user.several("crash", str(signal)).status == -signal
-    assert user.several("crash", str(signal)).status == -signal
+@pytest.mark.parametrize("number", [1, 9, 15])
+def test_a_signal_ends_it(user: User, number: int) -> None:
+    assert user.several("crash", str(number)).status == -number
+    assert user.several("crash", str(number)).status == -number
+
+
+def test_what_else_the_folder_holds_is_left_alone(user: User) -> None:
+    """BUILDER_RUN_DATA may be any folder of somebody's."""
+    (thesis := user.home / "mine" / "tmp" / "thesis").parent.mkdir(parents=True)
+    thesis.write_text("x")
+    assert user.several("script", BUILDER_RUN_DATA=str(user.home / "mine")).status == 6
+    other = user.home / "mine" / "builder-run" / "tmp" / "other"
+    other.write_text("x")
+    assert user("jq.run", "-n", "1", BUILDER_RUN_DATA=str(user.home / "mine")).status == 0
+    assert other.exists()
+    assert user.several("--builder-uninstall", BUILDER_RUN_DATA=str(user.home / "mine")).status == 0
+    assert thesis.exists()
+
+
+@pytest.mark.parametrize("limit", ["-s 200", "-f 100", "-n 20", "-c 0"])
+def test_low_limits(user: User, limit: str) -> None:
+    """It works, or says why not, and leaves nothing; and what programs inherit is the user's."""
+    words = ["/bin/sh", "-c", f'ulimit -S {limit}; exec "$@"', "sh", str(user.made.several), "script"]
+    done = subprocess.run(words, env={"HOME": str(user.home)}, capture_output=True, text=True, check=False)
+    if limit == "-f 100":
+        assert done.returncode == 121
+        assert done.stderr.endswith(": File too large\n")
+        assert not user.tree.exists()
+        assert list((user.data / "tmp").iterdir()) == []
+    else:
+        assert (done.returncode, done.stderr) == (6, "")
 
 
 def test_which_program(user: User, made: Files, tmp_path: Path) -> None:
@@ -189,7 +218,7 @@ def test_nobodys_home(user: User, made: Files) -> None:
     assert user.several("script", XDG_DATA_HOME="relative").status == 6
     user.is_whole()
     assert user.several("script", BUILDER_RUN_DATA=str(user.home / "deep" / "er")).status == 6
-    assert (user.home / "deep" / "er" / "artifacts").is_dir()
+    assert (user.home / "deep" / "er" / "builder-run" / "artifacts").is_dir()
 
 
 def test_on_all_kinds_of_hosts(host: Place, made: Files, tmp_path: Path) -> None:
@@ -267,6 +296,7 @@ def test_a_first_start_that_is_killed(places: Places, made: Files, tmp_path: Pat
 
 
 FAILING = {
+    "fchmod": "EPERM",
     "mkdirat": "ENOSPC", "openat": "EMFILE", "pwrite64": "ENOSPC", "renameat": "EIO", "linkat": "EIO", "symlinkat": "EDQUOT",
     "syncfs": "EIO",
 }  # fmt: skip
@@ -341,6 +371,17 @@ def mounted(made: Files, tmp_path: Path, size: int, flags: int, *words: str) -> 
     code = [sys.executable, "-c", MOUNTED, str(tmp_path), str(size), str(flags), str(made.several), *words]
     done = subprocess.run(code, cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True, check=True)
     return done.stdout, done.stderr
+
+
+def test_without_locks(places: Places, made: Files, tmp_path: Path) -> None:
+    """Two first starts at once: whoever is faster gives the tree its name, and both start."""
+    place = places.alone.but(binds=((made.folder, "/other"),), writable=((tmp_path, "/work"),))
+    inject = ("-e", "trace=flock,syncfs", "-e", "inject=flock:error=ENOLCK", "-e", "inject=syncfs:delay_enter=400000")
+    words = ("strace", "-f", "-qq", "-o", "/dev/null", *inject, "/other/several-1.run", "script")
+    with ThreadPoolExecutor(4) as pool:
+        ended = list(pool.map(lambda _: place.run(*words, env={"HOME": "/work"}), range(4)))
+    assert [(done.status, done.all) for done in ended] == [(6, "")] * 4
+    compare(tmp_path / ".local" / "share" / "builder-run" / "artifacts" / made.name, made.tree, sealed=True)
 
 
 @pytest.mark.parametrize("size", [1 << 16, 1 << 20, 1 << 24])
@@ -445,7 +486,7 @@ def test_a_setuid_copy_does_not_start(user: User, tmp_path: Path) -> None:
     os.chown(file, 65534, 65534)
     file.chmod(0o4755)
     done = user(file, "script")
-    assert (done.status, done.err) == (121, "several-1.run: it does not start with another user's rights (setuid)\n")
+    assert (done.status, done.err) == (121, "several-1.run: it does not start with other rights than its caller's (setuid)\n")
 
 
 # -- what else it can be told --
@@ -486,7 +527,9 @@ def test_extract(user: User) -> None:
 def test_verify(user: User) -> None:
     assert user.several("--builder-verify").out == "several-1.run: as it was made\n"
     user.several("script")
-    assert user.several("--builder-verify").out == f"several-1.run: as it was made\n{user.tree}: as it was unpacked\n"
+    assert (
+        user.several("--builder-verify").out == f"several-1.run: as it was made\n{user.tree}: what was unpacked is as it was\n"
+    )
     (user.tree / "share").chmod(0o755)
     (user.tree / "share" / "nothing").unlink()
     (user.tree / "share" / "same").chmod(0o644)
@@ -538,6 +581,46 @@ def test_install_replaces_nothing_of_others(user: User) -> None:
     (folder / "facts").symlink_to("/nowhere")
     assert user.several("--builder-uninstall", str(folder)).status == 0
     assert [path.name for path in folder.iterdir()] == ["facts"]
+
+
+def test_links_of_other_packages_and_other_versions(user: User) -> None:
+    (folder := user.home / "bin").mkdir()
+    assert user("jq.run", "--builder-install", str(folder) + "/").out == f"{folder}/jq\n"
+    target = os.readlink(folder / "jq")
+    for name, status in ((f"{'a' * 32}-jq-1.0", 0), (f"{'a' * 32}-jq-tools-1.0", 121), (f"{'a' * 32}-j-1.0", 121)):
+        (folder / "jq").unlink()
+        (folder / "jq").symlink_to(user.data / "artifacts" / name / "bin" / "jq")
+        assert user("jq.run", "--builder-install", str(folder)).status == status, name
+    assert "something else's" in user("jq.run", "--builder-install", str(folder)).err
+    (folder / "jq").unlink()
+    assert user("jq.run", "--builder-install", str(folder)).status == 0
+    assert os.readlink(folder / "jq") == target
+
+
+def test_words_that_are_wrong(user: User) -> None:
+    for words in (("list", "x"), ("help", "x"), ("verify", "x"), ("extract", "a", "b"), ("install", "a", "b"), ("extract", "")):
+        done = user.several(f"--builder-{words[0]}", *words[1:])
+        assert done.status == 2, words
+    assert list(user.home.iterdir()) == []
+    with open("/dev/full", "w") as full:
+        command = [str(user.made.several), "--builder-list"]
+        listed = subprocess.run(command, env={}, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (listed.returncode, listed.stderr) == (121, "several-1.run: standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("words", [("--builder-extract", "out"), ("script",)])
+def test_a_signal_in_the_middle(places: Places, made: Files, tmp_path: Path, number: int, words: tuple[str, ...]) -> None:
+    """It ends by the signal, and nothing half is left."""
+    place = places.alone.but(binds=((made.folder, "/other"),), writable=((tmp_path, "/work"),))
+    name = signal.Signals(number).name.removeprefix("SIG")
+    inject = ("-e", "trace=symlinkat", "-e", f"inject=symlinkat:signal={name}:when=1")
+    run = ("strace", "-f", "-qq", "-o", "/dev/null", *inject, "/other/several-1.run", *words)
+    assert place.run(*run, env={"HOME": "/work"}, directory="/work").status == 128 + number
+    data = tmp_path / ".local" / "share" / "builder-run"
+    assert not (tmp_path / "out").exists()
+    assert not any((data / name).is_dir() and list((data / name).iterdir()) for name in ("tmp", "artifacts"))
+    assert [path.name for path in tmp_path.iterdir()] in ([".local"], [])
 
 
 def test_what_two_have_in_common_is_there_once(user: User) -> None:
