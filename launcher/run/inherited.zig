@@ -52,6 +52,7 @@ pub fn restore() void {
 fn stopped(signal: linux.SIG) callconv(.c) void {
     if (!workers.is_first()) linux.exit_group(system.failed);
     workers.give_up();
+    system.progress(&.{});
     restore();
     _ = linux.kill(linux.getpid(), signal);
     // It is held back until this function ends.

@@ -20,14 +20,17 @@ pub const Place = struct {
 
     /// Makes it where it is not, and waits for others that change it.
     pub fn open(path: [:0]const u8) Place {
-        make(path);
-        return existing(path) orelse refuse(path, .NOENT);
+        // Who takes everything away takes the folder too: then again, as often as may be.
+        for (0..100) |_| {
+            make(path);
+            if (existing(path)) |place| return place;
+        }
+        refuse(path, .NOENT);
     }
 
     /// The same where it is there already.
     pub fn existing(path: [:0]const u8) ?Place {
-        // Who takes everything away takes the folder too: then again, as often as may be.
-        for (0..100) |_| {
+        while (true) {
             const opened = linux.openat(here, path, .{ .DIRECTORY = true, .CLOEXEC = true }, 0);
             if (linux.errno(opened) == .NOENT) return null;
             if (linux.errno(opened) != .SUCCESS) refuse(path, linux.errno(opened));
@@ -35,7 +38,6 @@ pub const Place = struct {
             const locked = lock(top);
             if (!same(top, path)) {
                 system.close(top);
-                make(path);
                 continue;
             }
             const place: Place = .{
@@ -49,7 +51,6 @@ pub const Place = struct {
             if (locked) system.each_name(place.temporary, {}, sweep);
             return place;
         }
-        return null;
     }
 
     pub fn has(place: *const Place, folder: []const u8) bool {

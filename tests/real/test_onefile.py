@@ -173,6 +173,26 @@ def test_low_limits(user: User, limit: str) -> None:
         assert (done.returncode, done.stderr) == (6, "")
 
 
+def test_first_starts_beside_uninstalls(user: User) -> None:
+    """Whoever is faster: a start works, or says that what it was to start was taken away."""
+
+    def start(number: int) -> Done:
+        return user("jq.run", *(("--builder-uninstall",) if number % 3 == 0 else ("-n", "1")))
+
+    with ThreadPoolExecutor(6) as pool:
+        ended = list(pool.map(start, range(60)))
+    for number, done in enumerate(ended):
+        if number % 3 == 0 or done.status == 0:
+            assert (done.status, done.err) == (0, ""), number
+        else:
+            # Gone between unpacking and start, or under the program itself.
+            assert "--builder-uninstall" in done.err or "/.launch/" in done.err or "/lib/" in done.err, done
+    assert user("jq.run", "-n", "1").out == "1\n"
+    assert user("jq.run", "--builder-verify").status == 0
+    assert user("jq.run", "--builder-uninstall").status == 0
+    assert not user.data.exists()
+
+
 def test_which_program(user: User, made: Files, tmp_path: Path) -> None:
     """The name of the file, or of a link to it, or else the first argument."""
     listing = "  alias\n  crash\n  facts\n  reexec\n  script\n  static\n"
