@@ -147,8 +147,8 @@ def _compressed(
 def _frames(files: list[File], read: Read) -> Iterator[tuple[bytearray, list[_Piece]]]:
     total = sum(file.size for file in files)
     # An even number of equal parts: most machines have an even number of cores.
-    count = 2 * max(1, -(-total // (2 * FRAME))) if total > SMALL else 1
-    most = max(1, -(-total // count))
+    count = 2 * -(-total // (2 * FRAME)) if total > SMALL else 1
+    most = -(-total // count)
     data = bytearray()
     pieces: list[_Piece] = []
     for file in files:

@@ -45,10 +45,11 @@ def build(store: Store, context: Context, recipes: list[tuple[str, bool]]) -> li
     from store.resolve import Named
 
     items = [load(path) for path, _ in recipes]
+    known = Known(store)
     found: dict[int, Named] = {}
     for number, (item, (_, everything)) in enumerate(zip(items, recipes, strict=True)):
         # A collection leaves of what is installed no more than running needs: nothing is built again to see that it is there.
-        built = None if everything else Known(store).built(item)
+        built = None if everything else known.built(item)
         part = runtime.made_before(store, built.artifact, item.name, item.version) if built and built.artifact else None
         found |= {number: part} if part else {}
     left = [number for number in range(len(items)) if number not in found]

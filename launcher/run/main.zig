@@ -107,7 +107,7 @@ fn start(payload: *const format.Payload, program: *const format.Program, given: 
         inherited.watch();
         workers.start();
         const place: unpack.Place = .open(data);
-        unpack.into_place(payload, &place);
+        _ = unpack.into_place(payload, &place);
         inherited.unwatch();
         result = linux.execve(path, @ptrCast(arguments), @ptrCast(environment));
         if (linux.errno(result) == .NOENT) system.fail(&.{ path, ": it is not there any more\nTo unpack all anew: --builder-uninstall, and start it again." });
@@ -206,9 +206,8 @@ fn options(option: Option, payload: *const format.Payload, arguments: Arguments,
             const folder = shim_folder(word, environment);
             const place: unpack.Place = .open(data);
             shims.check(payload, artifacts, folder);
-            unpack.into_place(payload, &place);
-            // It may be there since long.
-            _ = unpack.verify(payload, system.join(&.{ artifacts, payload.folder }));
+            // What is there since long is compared; what was just written was.
+            if (!unpack.into_place(payload, &place)) _ = unpack.verify(payload, system.join(&.{ artifacts, payload.folder }));
             shims.install(payload, artifacts, folder);
             mind_path(folder, environment);
         },

@@ -66,47 +66,57 @@ pub fn joined(buffer: []u8, parts: []const []const u8) [:0]u8 {
 }
 
 pub fn decimal(number: u64) []const u8 {
-    const digits = allocate(u8, 20);
-    var at = digits.len;
+    return decimal_in(allocate(u8, 21), number);
+}
+
+/// The same at the end of a buffer, which has to have 21 bytes.
+pub fn decimal_in(buffer: []u8, number: u64) [:0]const u8 {
+    var at = buffer.len - 1;
+    buffer[at] = 0;
     var rest = number;
     while (true) {
         at -= 1;
-        digits[at] = @intCast('0' + rest % 10);
+        buffer[at] = @intCast('0' + rest % 10);
         rest /= 10;
-        if (rest == 0) return digits[at..];
+        if (rest == 0) return buffer[at .. buffer.len - 1 :0];
     }
 }
 
 pub fn hex(bytes: []const u8) []const u8 {
-    const digits = allocate(u8, 2 * bytes.len);
+    return hex_in(allocate(u8, 2 * bytes.len), bytes);
+}
+
+/// The same in a buffer, which has to be large enough.
+pub fn hex_in(digits: []u8, bytes: []const u8) []const u8 {
     for (bytes, 0..) |byte, i| {
         digits[2 * i] = "0123456789abcdef"[byte >> 4];
         digits[2 * i + 1] = "0123456789abcdef"[byte & 15];
     }
-    return digits;
+    return digits[0 .. 2 * bytes.len];
 }
 
 // -- messages --
 
 /// Writes a message. Whether somebody reads it does not matter.
 pub fn say(parts: []const []const u8) void {
-    var text: []const u8 = join(parts);
-    while (text.len > 0) {
-        const count = linux.write(2, text.ptr, text.len);
-        if (linux.errno(count) == .INTR) continue;
-        if (linux.errno(count) != .SUCCESS) return;
-        text = text[count..];
-    }
+    _ = write(2, join(parts));
 }
 
 /// Writes to standard output what somebody waits for.
 pub fn print(parts: []const []const u8) void {
-    var text: []const u8 = join(parts);
-    while (text.len > 0) {
-        const count = linux.write(1, text.ptr, text.len);
+    _ = must(write(1, join(parts)), &.{"standard output"});
+}
+
+/// Writes all of a text. Gives what the last call gave.
+fn write(fd: i32, text: []const u8) usize {
+    var rest = text;
+    while (rest.len > 0) {
+        const count = linux.write(fd, rest.ptr, rest.len);
         if (linux.errno(count) == .INTR) continue;
-        text = text[must(count, &.{"standard output"})..];
+        if (linux.errno(count) != .SUCCESS) return count;
+        rest = rest[count..];
     }
+    return 0;
 }
 
 /// Ends with a message.

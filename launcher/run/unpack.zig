@@ -164,11 +164,7 @@ fn forget_blobs(place: *const Place, all: []const format.Content) void {
 
 /// `ab/<64 digits>[.x]`, as in a store.
 fn blob_name(buffer: *[80]u8, content: *const format.Content) [:0]u8 {
-    const digits = "0123456789abcdef";
-    for (content.digest, 0..) |byte, i| {
-        buffer[3 + 2 * i] = digits[byte >> 4];
-        buffer[4 + 2 * i] = digits[byte & 15];
-    }
+    _ = system.hex_in(buffer[3..], content.digest);
     buffer[0..3].* = .{ buffer[3], buffer[4], '/' };
     buffer[67..70].* = if (content.executable) ".x\x00".* else .{ 0, 0, 0 };
     return buffer[0..if (content.executable) 69 else 67 :0];
@@ -177,7 +173,6 @@ fn blob_name(buffer: *[80]u8, content: *const format.Content) [:0]u8 {
 // -- one unpacking --
 
 const Job = struct {
-    payload: *const format.Payload,
     all: format.Payload.All,
     /// The private folder that everything is written in, and its name.
     work: i32,
@@ -204,9 +199,9 @@ fn clear() void {
     system.remove(unfinished.parent, unfinished.name);
 }
 
-/// Unpacks what is not there yet.
-pub fn into_place(payload: *const format.Payload, place: *const Place) void {
-    if (place.has(payload.folder)) return;
+/// Unpacks what is not there yet. Gives whether it was not.
+pub fn into_place(payload: *const format.Payload, place: *const Place) bool {
+    if (place.has(payload.folder)) return false;
     // Known before all is written, and not after it.
     if (system.is_noexec(place.top)) noexec(place.path);
     const folder = system.join(&.{payload.folder});
@@ -222,13 +217,16 @@ pub fn into_place(payload: *const format.Payload, place: *const Place) void {
         _ = system.must(renamed, &.{ place.path, "/artifacts/", folder });
         const top = linux.openat(place.artifacts, folder, system.directory, 0);
         if (linux.errno(top) == .SUCCESS) {
-            seal(@intCast(top), 0o555);
+            // It has its name, and is whole: what refuses this harms nothing.
+            _ = linux.fchmod(@intCast(top), 0o555);
+            system.set_time(@intCast(top));
             system.close(@intCast(top));
         }
     }
     end();
     // On a file system without hard links the tree has copies, and blobs are of no use.
     if (!linked) forget_blobs(place, job.all.contents);
+    return true;
 }
 
 pub fn noexec(path: []const u8) noreturn {
@@ -269,7 +267,6 @@ fn begin(payload: *const format.Payload, parent: i32, name: Path, path: []const 
     unfinished = .{ .parent = parent, .name = name };
     workers.clear = &clear;
     const job: Job = .{
-        .payload = payload,
         .all = all,
         .work = @intCast(system.must(linux.openat(parent, name, system.directory, 0), &.{path})),
         .path = path,
@@ -292,14 +289,22 @@ fn end() void {
 fn look(job: *Job, number: usize) void {
     const content = &job.all.contents[number];
     var name: [80]u8 = undefined;
-    const opened = linux.openat(job.blobs.?, blob_name(&name, content), system.regular, 0);
-    if (linux.errno(opened) != .SUCCESS) return;
+    job.have[number] = is_whole(job.blobs.?, blob_name(&name, content), content);
+}
+
+fn mode_of(content: *const format.Content) linux.mode_t {
+    return if (content.executable) 0o555 else 0o444;
+}
+
+/// Whether a file has its content and mode.
+fn is_whole(parent: i32, path: Path, content: *const format.Content) bool {
+    const opened = linux.openat(parent, path, system.regular, 0);
+    if (linux.errno(opened) != .SUCCESS) return false;
     const fd: i32 = @intCast(opened);
     defer system.close(fd);
-    const mode: u32 = if (content.executable) 0o100555 else 0o100444;
     var found: system.Stat = undefined;
-    if (linux.errno(system.stat(fd, "", &found)) != .SUCCESS or found.mode != mode or found.size != content.size) return;
-    job.have[number] = is(fd, content);
+    if (linux.errno(system.stat(fd, "", &found)) != .SUCCESS or system.kind(&found) != .file) return false;
+    return found.mode & 0o7777 == mode_of(content) and found.size == content.size and is(fd, content);
 }
 
 fn is(fd: i32, content: *const format.Content) bool {
@@ -359,19 +364,7 @@ fn first_in(all: []const format.Content, place: u64) usize {
 fn file(job: *const Job, number: usize) i32 {
     var name: [24]u8 = undefined;
     const flags: linux.O = .{ .ACCMODE = .RDWR, .CREAT = true, .NOFOLLOW = true, .CLOEXEC = true };
-    return @intCast(system.must(linux.openat(job.work, numbered(&name, number), flags, 0o600), &.{job.path}));
-}
-
-fn numbered(buffer: *[24]u8, number: usize) Path {
-    var at: usize = buffer.len - 1;
-    buffer[at] = 0;
-    var rest = number;
-    while (true) {
-        at -= 1;
-        buffer[at] = @intCast('0' + rest % 10);
-        rest /= 10;
-        if (rest == 0) return @ptrCast(buffer[at..].ptr);
-    }
+    return @intCast(system.must(linux.openat(job.work, system.decimal_in(&name, number), flags, 0o600), &.{job.path}));
 }
 
 /// A file that was written is read again: what the disk has is what counts.
@@ -381,13 +374,14 @@ fn finish(job: *Job, number: usize) void {
     const fd = file(job, number);
     defer system.close(fd);
     if (!is(fd, content)) system.fail(&.{ job.path, ": something else was written than was to be. Is the disk in order?" });
-    seal(fd, if (job.blobs == null) (if (content.executable) 0o755 else 0o644) else if (content.executable) 0o555 else 0o444);
+    // What somebody may change can be written by its owner.
+    seal(fd, mode_of(content) | @as(linux.mode_t, if (job.blobs == null) 0o200 else 0));
     const blobs = job.blobs orelse return;
     var name: [80]u8 = undefined;
     var own: [24]u8 = undefined;
     const blob = blob_name(&name, content);
     _ = linux.mkdirat(blobs, system.join(&.{blob[0..2]}), 0o755);
-    _ = system.must(linux.renameat(job.work, numbered(&own, number), blobs, blob), &.{job.path});
+    _ = system.must(linux.renameat(job.work, system.decimal_in(&own, number), blobs, blob), &.{job.path});
 }
 
 fn seal(fd: i32, mode: linux.mode_t) void {
@@ -438,7 +432,7 @@ fn place_file(job: *Job, made: i32, path: Path, number: u32) bool {
     var name: [80]u8 = undefined;
     const content = &job.all.contents[number];
     const from = job.blobs orelse job.work;
-    const source: Path = if (job.blobs != null) blob_name(&name, content) else numbered(name[0..24], number);
+    const source: Path = if (job.blobs != null) blob_name(&name, content) else system.decimal_in(name[0..24], number);
     if (job.blobs != null) {
         var result = linux.linkat(from, source, made, path, 0);
         // Where there are no locks, somebody may have put another file in the blob's place just then.
@@ -517,13 +511,6 @@ fn is_as(comparison: *const Comparison, entry: *const format.Entry, path: Path) 
             const size = linux.readlinkat(comparison.top, path, &text, text.len);
             return linux.errno(size) == .SUCCESS and std.mem.eql(u8, text[0..size], target);
         },
-        .file => |content_number| {
-            const content = &comparison.all.contents[content_number];
-            const mode: u32 = if (content.executable) 0o100555 else 0o100444;
-            const fd = linux.openat(comparison.top, path, system.regular, 0);
-            if (linux.errno(fd) != .SUCCESS) return false;
-            defer system.close(@intCast(fd));
-            return found.mode == mode and found.size == content.size and is(@intCast(fd), content);
-        },
+        .file => |number| return is_whole(comparison.top, path, &comparison.all.contents[number]),
     }
 }

@@ -24,8 +24,8 @@ DIGESTS = {
     "defaults-aarch64": "b3:3ffec33a7a8905268b4df361bb035ba546464da9b7a07dac57288289eb451ec9",
     "script-aarch64": "b3:9f14f3e9c043681c6b89719a4cdb0bcac49dbe21f96b1d9de9f064037a43c476",
     "apart-aarch64": "b3:9f73471166f219141f87b4438b8b6fb70042b7ef7ac3e2c63aeb0abbca9d458d",
-    "run-x86_64": "b3:1a00d829cb50b8ada7670d2dd09912e3500ec2afd838955acc3002255929fa09",
-    "run-aarch64": "b3:377c9bb803b51c91bbf7092bf21f6498b2ef87a7790e85d2999c4ba373326e83",
+    "run-x86_64": "b3:8165d3176daf03939721d2ee633b078aa31f7ea4ac9288a29369de195b881c38",
+    "run-aarch64": "b3:fc545119c448fae6d7814142752e0452fe877fe8ebb06eb711c84220ab26c882",
 }
 FIRST = {"x86_64": b"\xf3\x0f\x1e\xfa", "aarch64": b"\x5f\x24\x03\xd5"}  # endbr64, bti c: where branches may lead to
 
