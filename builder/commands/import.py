@@ -16,15 +16,9 @@ examples:
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from builder.commands import Context, say, say_json
-
-# As typing has it: help should not wait for what only the work needs.
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from store.digest import Digest
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,33 +32,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, context: Context) -> int:
     """Import, link and print."""
     from builder.commands.exported import bring
-    from store import roots
-    from store.errors import Error
+    from builder.commands.links import Links
 
     store = context.store()
     rows = []
-    linked: dict[Path, Digest] = {}
     with store.in_use():
         store.sweep()
+        links = Links(store, options, several=len(options.files) > 1)
         for file in options.files:
             found = bring(store, Path(file))
-            link: Path | None = None
-            if not options.no_link:
-                link = Path(options.out_link if len(options.files) == 1 else f"{options.out_link}-{found.folder.name}")
-                if linked.setdefault(link, found.digest) != found.digest:
-                    raise Error(
-                        f"{link} is to lead to two artifacts", hint="Import them one by one, each with its own --out-link."
-                    )
-                roots.add_link(store, link, found.digest, found.path)
-            rows.append(
-                {
-                    "name": found.folder.name,
-                    "version": found.folder.version,
-                    "digest": str(found.digest),
-                    "path": str(found.path),
-                    "link": os.path.abspath(link) if link else None,
-                }
-            )
+            rows.append(links.row(found.folder, found.digest, found.path))
     if options.json:
         say_json({"artifacts": rows})
     else:

@@ -14,8 +14,6 @@ examples:
 from __future__ import annotations
 
 import argparse
-import os
-from pathlib import Path
 
 from builder.commands import Context, say, say_json
 
@@ -37,9 +35,10 @@ def run(options: argparse.Namespace, context: Context) -> int:
     import gc
 
     from builder import show
+    from builder.commands.links import Links
     from builder.obtain import obtain
     from builder.recipe import HOST
-    from store import push, roots
+    from store import push
 
     gc.enable()
     sharing = context.sharing()
@@ -50,21 +49,10 @@ def run(options: argparse.Namespace, context: Context) -> int:
     with store.in_use(), show.progress(verbose=False) as progress:
         store.sweep()
         push.check_mark(place)
+        links = Links(store, options, several=len(options.names) > 1)
         for name in options.names:
             folder, digest, path = obtain(store, place, name, trust, progress, platform=options.platform or HOST)
-            link: Path | None = None
-            if not options.no_link:
-                link = Path(options.out_link if len(options.names) == 1 else f"{options.out_link}-{folder.name}")
-                roots.add_link(store, link, digest, path)
-            rows.append(
-                {
-                    "name": folder.name,
-                    "version": folder.version,
-                    "digest": str(digest),
-                    "path": str(path),
-                    "link": os.path.abspath(link) if link else None,
-                }
-            )
+            rows.append(links.row(folder, digest, path))
     if options.json:
         say_json({"artifacts": rows})
     else:
